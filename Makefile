@@ -1,0 +1,50 @@
+# make run: the site. make test: the tests and the linters. Both install what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.PHONY: run serve test lint bench clean
+
+run: .venv/serve
+	$(BIN)/python app.py
+
+serve: .venv/serve
+	$(BIN)/gunicorn -c gunicorn.conf.py "app:create_app()"
+
+test: .venv/test browser
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/test
+	$(BIN)/python -m tests.bench $(ARGS)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Visage FM needs Python 3.11 or newer: make PYTHON=python3.12 run"; exit 1; }
+	$(PYTHON) -m venv .venv || { echo "no venv module: apt install python3-venv"; exit 1; }
+
+.venv/serve: requirements-serve.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-serve.txt
+	@touch $@
+
+.venv/test: requirements-test.txt requirements.txt requirements-serve.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@ .venv/serve
+
+# The browser tests drive Debian's Chromium; without it they are skipped by name.
+.PHONY: browser
+browser:
+ifeq ($(CHROMIUM),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	else \
+	  echo "No Chromium: the browser tests will be skipped. Install it with: sudo apt install chromium"; \
+	fi
+endif
+
+clean:
+	rm -rf .venv

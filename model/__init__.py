@@ -1,0 +1,1 @@
+"""What the site has learnt: emotions, faces and the networks that read them."""
