@@ -1,0 +1,76 @@
+"""Pictures of a face as a webcam's box would have cut them: moved, turned, darkened, blurred.
+
+A detector's box is never FER2013's crop, and a room is never FER2013's light; the network is
+trained on what it will meet.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+Picture = np.ndarray
+
+ROTATION = 15.0  # degrees, either way
+SCALE = (0.75, 1.2)  # of the face within the crop
+SHIFT = 0.1  # of the picture's side, either way
+BORDERS = (cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT_101, cv2.BORDER_CONSTANT)
+
+
+def augment(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each of the (n, side, side) uint8 grey pictures as another detector might have seen it."""
+    return np.stack([_one(picture, rng) for picture in pictures])
+
+
+def _one(picture: Picture, rng: np.random.Generator) -> Picture:
+    picture = _moved(picture, rng)
+    if rng.random() < 0.5:
+        picture = _lit(picture, rng)
+    if rng.random() < 0.2:
+        picture = _degraded(picture, rng)
+    if rng.random() < 0.3:
+        picture = _covered(picture, rng)
+    return picture
+
+
+def _moved(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Turned, scaled, shifted and perhaps mirrored, in one resampling."""
+    side = picture.shape[0]
+    centre = (side - 1) / 2
+    matrix = cv2.getRotationMatrix2D((centre, centre), rng.uniform(-ROTATION, ROTATION), rng.uniform(*SCALE))
+    matrix[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * side
+    if rng.random() < 0.5:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += side - 1
+    border = BORDERS[rng.integers(len(BORDERS))]
+    return cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def _lit(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Another gamma, contrast and brightness."""
+    levels = np.linspace(0, 1, 256) ** np.exp(rng.uniform(-0.7, 0.7))
+    levels = (levels - 0.5) * rng.uniform(0.5, 1.2) + 0.5 + rng.uniform(-0.15, 0.15)
+    return cv2.LUT(picture, (levels.clip(0, 1) * 255).astype(np.uint8))
+
+
+def _degraded(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Blurred, grainy, or seen from far away."""
+    side, kind = picture.shape[0], rng.integers(3)
+    if kind == 0:
+        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.5))
+    if kind == 1:
+        noise = rng.normal(0, rng.uniform(4, 16), picture.shape)
+        return (picture + noise).clip(0, 255).astype(np.uint8)
+    smaller = int(side * rng.uniform(0.4, 0.9))
+    far = cv2.resize(picture, (smaller, smaller), interpolation=cv2.INTER_AREA)
+    return cv2.resize(far, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _covered(picture: Picture, rng: np.random.Generator) -> Picture:
+    """With a patch erased: Zhong et al., "Random Erasing Data Augmentation", 2020."""
+    side = picture.shape[0]
+    height, width = rng.integers(side // 6, side // 2, 2)
+    top, left = rng.integers(0, side - height), rng.integers(0, side - width)
+    picture = picture.copy()
+    picture[top : top + height, left : left + width] = rng.integers(0, 256)
+    return picture

@@ -1,0 +1,197 @@
+"""The data: FER2013 pictures and labels, FER+ votes, and which pictures to leave out.
+
+Three layouts are read: the Kaggle folder (`train/<emotion>/`, `test/<emotion>/`), a zip of it, and
+the original `fer2013.csv`. Source: Goodfellow et al., "Challenges in Representation Learning: A
+report on three machine learning contests", 2013. FER+ votes: Barsoum et al., "Training Deep
+Networks for Facial Expression Recognition with Crowd-Sourced Label Distribution", 2016.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from model.emotions import EMOTIONS, Emotion
+
+logger = logging.getLogger(__name__)
+
+SIZE = 48
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+USAGES = {"train": "Training", "test": "PublicTest"}
+VOTES = {
+    "anger": Emotion.ANGRY,
+    "disgust": Emotion.DISGUST,
+    "fear": Emotion.FEAR,
+    "happiness": Emotion.HAPPY,
+    "sadness": Emotion.SAD,
+    "surprise": Emotion.SURPRISE,
+    "neutral": Emotion.NEUTRAL,
+}
+
+
+class DataError(Exception):
+    """The data cannot be used; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Pictures (n, 48, 48) uint8 grey, their labels (n,) as indices into EMOTIONS, their names."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def only(self, keep: np.ndarray) -> FaceSet:
+        """The pictures at the indices, or under the mask, `keep`."""
+        index = np.arange(len(self))[keep]
+        return FaceSet(self.pixels[index], self.labels[index], tuple(self.names[i] for i in index))
+
+
+@dataclass(frozen=True)
+class Votes:
+    """FER+ votes a picture: shares (n, 7) that sum to one or are all zero; `faceless` (n,) share of no face."""
+
+    shares: np.ndarray
+    faceless: np.ndarray
+
+
+def load(source: Path, split: str) -> FaceSet:
+    """The pictures of one split, "train" or "test", of a folder, a zip or a csv.
+
+    A folder without splits (`<emotion>/...` at its top) is read whole. Pictures that do not
+    decode are left out and named in the log. Raises DataError when nothing is left.
+    """
+    if not source.exists():
+        raise DataError(f"no data at {source}: give a folder with train/ and test/, a zip of it, or fer2013.csv")
+    if source.suffix == ".csv":
+        return _stack(_csv_rows(source, split), source)
+    files = _zip_files(source) if source.suffix == ".zip" else _folder_files(source)
+    return _stack(_decoded(_of_split(files, split, source)), source)
+
+
+def load_votes(path: Path, names: tuple[str, ...]) -> Votes:
+    """The FER+ votes for pictures by name; all zero for a picture that FER+ does not list."""
+    shares, faceless = np.zeros((len(names), len(EMOTIONS)), np.float32), np.zeros(len(names), np.float32)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not rows.fieldnames or not {"file", "NF", *VOTES} <= set(rows.fieldnames):
+            raise DataError(f"{path} is no FER+ table: it needs the columns file, NF, {', '.join(VOTES)}")
+        by_name = {_key(row["file"]): row for row in rows}
+    for i, name in enumerate(names):
+        if row := by_name.get(_key(name)):
+            for column, emotion in VOTES.items():
+                shares[i, EMOTIONS.index(emotion)] = float(row[column])
+            faceless[i] = float(row["NF"]) / 10
+    total = shares.sum(axis=1, keepdims=True)
+    return Votes(np.divide(shares, total, out=np.zeros_like(shares), where=total > 0), faceless)
+
+
+def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0) -> np.ndarray:
+    """A mask over `of`: pictures (n, 48, 48) that are a copy, or nearly one, of a picture in `among`.
+
+    Pictures are compared as 12 x 12 means with brightness and contrast taken out, mirrored ones
+    too; a near-copy differs by less than `distance` percent of a picture's own variation.
+    """
+    ours, theirs = _thumbnails(of), _thumbnails(among)
+    theirs = np.concatenate([theirs, _thumbnails(among[:, :, ::-1])])
+    found = np.zeros(len(ours), bool)
+    for start in range(0, len(ours), 2048):
+        alike = ours[start : start + 2048] @ theirs.T
+        found[start : start + 2048] = (1.0 - alike.max(axis=1)) * 100 < distance
+    return found
+
+
+def _thumbnails(pixels: np.ndarray) -> np.ndarray:
+    small = pixels.reshape(-1, 12, 4, 12, 4).mean((2, 4), dtype=np.float32).reshape(len(pixels), -1)
+    small -= small.mean(axis=1, keepdims=True)
+    return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
+
+
+def _key(name: str) -> str:
+    """What identifies a picture in every layout, e.g. Training_3908."""
+    return PurePosixPath(name).stem
+
+
+File = tuple[PurePosixPath, Callable[[], bytes]]
+
+
+def _folder_files(folder: Path) -> Iterator[File]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            yield PurePosixPath(path.relative_to(folder).as_posix()), path.read_bytes
+
+
+def _zip_files(path: Path) -> Iterator[File]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is not a readable zip: {error}") from error
+    with archive:
+        for name in sorted(archive.namelist()):
+            if PurePosixPath(name).suffix.lower() in SUFFIXES:
+                yield PurePosixPath(name), partial(archive.read, name)
+
+
+def _of_split(files: Iterator[File], split: str, source: Path) -> Iterator[tuple[str, Emotion, bytes]]:
+    """The files of `split`, or all of them where the emotions' folders stand at the top."""
+    unknown: set[str] = set()
+    for path, read in files:
+        folder = path.parent.name
+        if len(path.parts) > 2 and path.parts[-3] in USAGES and path.parts[-3] != split:
+            continue
+        if folder in set(EMOTIONS):
+            yield str(path), Emotion(folder), read()
+        else:
+            unknown.add(folder or ".")
+    if unknown:
+        logger.warning("%s: folders that are none of the seven emotions, left out: %s", source, sorted(unknown))
+
+
+def _decoded(files: Iterator[tuple[str, Emotion, bytes]]) -> Iterator[tuple[str, Emotion, np.ndarray]]:
+    for name, emotion, content in files:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
+        if picture is None:
+            logger.warning("%s does not decode as a picture: left out", name)
+        elif picture.shape == (SIZE, SIZE):
+            yield name, emotion, picture
+        else:
+            yield name, emotion, cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not rows.fieldnames or not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames):
+            raise DataError(f"{path} is not fer2013.csv: it needs the columns emotion, pixels and Usage")
+        for line, row in enumerate(rows, start=2):
+            if row["Usage"] != USAGES[split]:
+                continue
+            try:
+                emotion = EMOTIONS[int(row["emotion"])]
+                picture = np.array(row["pixels"].split(), np.uint8).reshape(SIZE, SIZE)
+            except (ValueError, IndexError, TypeError, AttributeError) as error:
+                logger.warning("%s line %d left out: %s", path, line, error)
+                continue
+            yield f"{USAGES[split]}_{line}", emotion, picture
+
+
+def _stack(rows: Iterator[tuple[str, Emotion, np.ndarray]], source: Path) -> FaceSet:
+    known = list(rows)
+    if not known:
+        raise DataError(
+            f"no pictures of the seven emotions in {source}: expected <emotion>/*.png under train/ or test/"
+        )
+    names, emotions, pictures = zip(*known, strict=True)
+    labels = np.array([EMOTIONS.index(emotion) for emotion in emotions], np.int64)
+    return FaceSet(np.stack(pictures), labels, names)

@@ -1,0 +1,57 @@
+"""The network that reads faces: raw 48 x 48 grey pixels in, seven logits or probabilities out.
+
+Free of any one backend's calls: it builds on TensorFlow, JAX or PyTorch (`KERAS_BACKEND`).
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from model.emotions import EMOTIONS
+
+FACE_SIZE = 48
+WIDTHS = (32, 64, 128, 256)
+BLOCKS = 1
+DROPOUT = 0.3
+
+
+def build_network(widths: tuple[int, ...] = WIDTHS, blocks: int = BLOCKS, dropout: float = DROPOUT) -> keras.Model:
+    """A small residual network over (batch, 48, 48, 1) grey pixels, 0 to 255, giving (batch, 7) logits.
+
+    Pixels are rescaled inside, so that what the network expects of them travels with it. Each
+    width after the first halves the picture; `blocks` residual blocks follow at that width (He et
+    al., "Deep Residual Learning for Image Recognition", 2016, in the plain two-convolution form).
+    """
+    pixels = keras.Input((FACE_SIZE, FACE_SIZE, 1), name="pixels")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
+    x = _convolve(x, widths[0])
+    for width in widths[1:]:
+        x = _convolve(x, width, strides=2)
+        for _ in range(blocks):
+            x = _residual(x, width)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(dropout)(x)
+    logits = layers.Dense(len(EMOTIONS), dtype="float32", name="logits")(x)
+    return keras.Model(pixels, logits, name="emotions")
+
+
+def with_probabilities(network: keras.Model, temperature: float = 1.0) -> keras.Model:
+    """The same network, its logits divided by `temperature` and turned into probabilities.
+
+    Temperature scaling makes a confidence true: Guo et al., "On Calibration of Modern Neural
+    Networks", 2017. Weights are shared, in float32.
+    """
+    scaled = layers.Rescaling(1 / temperature, name="temperature")(network.output)
+    return keras.Model(network.input, layers.Softmax(name="probabilities")(scaled), name="emotions")
+
+
+def _convolve(x: keras.KerasTensor, width: int, strides: int = 1, activate: bool = True) -> keras.KerasTensor:
+    x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    return layers.ReLU()(x) if activate else x
+
+
+def _residual(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
+    y = _convolve(_convolve(x, width), width, activate=False)
+    return layers.ReLU()(layers.Add()([x, y]))

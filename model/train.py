@@ -1,0 +1,254 @@
+"""Train the emotion network on FER2013: `python -m model.train --data fer2013.zip --ferplus ferplus.csv`.
+
+A run lives in a folder of its own (`--out`): settings.json, log.csv and checkpoint.keras, which
+holds weights, optimizer and schedule; `--resume` continues it as if it had never stopped. The
+shipped network is replaced only by `python -m model.export`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import math
+import os
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from model import fer2013
+from model.augment import augment
+from model.emotions import EMOTIONS
+from model.network import BLOCKS, DROPOUT, WIDTHS, build_network
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what comes out of a run, saved beside its weights."""
+
+    epochs: int = 40
+    batch: int = 128
+    peak_rate: float = 0.1
+    warm_up: float = 1.0  # epochs
+    momentum: float = 0.9
+    weight_decay: float = 2e-3  # decoupled: the share of a weight lost a step is this times the rate
+    label_share: float = 0.7  # of a target; the FER+ votes have the rest
+    smoothing: float = 0.05
+    widths: tuple[int, ...] = WIDTHS
+    blocks: int = BLOCKS
+    dropout: float = DROPOUT
+    precision: str = "float32"
+    seed: int = 2013
+
+
+@keras.saving.register_keras_serializable(package="visage")
+class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear rise over `warm_up` steps, then half a cosine down to zero at `steps`."""
+
+    def __init__(self, peak: float, warm_up: int, steps: int) -> None:
+        self.peak, self.warm_up, self.steps = peak, warm_up, steps
+
+    def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
+        step = keras.ops.cast(step, "float32")
+        rise = (step + 1.0) / self.warm_up
+        fall = 0.5 + 0.5 * keras.ops.cos(math.pi * (step - self.warm_up) / (self.steps - self.warm_up))
+        return self.peak * keras.ops.where(step < self.warm_up, rise, fall)
+
+    def get_config(self) -> dict[str, float]:
+        return {"peak": self.peak, "warm_up": self.warm_up, "steps": self.steps}
+
+
+class Batches(keras.utils.PyDataset):
+    """Augmented batches; order and augmentation follow from seed, epoch and batch alone."""
+
+    def __init__(self, pixels: np.ndarray, targets: np.ndarray, settings: Settings, epoch: int = 0) -> None:
+        super().__init__(workers=1)
+        self.pixels, self.targets, self.settings, self.epoch = pixels, targets, settings, epoch
+        self._order = self._shuffled()
+
+    def __len__(self) -> int:
+        return len(self.pixels) // self.settings.batch
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        batch = self.settings.batch
+        rows = self._order[index * batch : (index + 1) * batch]
+        rng = np.random.default_rng([self.settings.seed, self.epoch, index])
+        return augment(self.pixels[rows], rng)[..., None].astype(np.float32), self.targets[rows]
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self._order = self._shuffled()
+
+    def _shuffled(self) -> np.ndarray:
+        return np.random.default_rng([self.settings.seed, self.epoch]).permutation(len(self.pixels))
+
+
+class Progress(keras.callbacks.Callback):
+    """One bar over the whole run, with the time left, and a plain line an epoch."""
+
+    def __init__(self, epochs: int, steps: int, start: int) -> None:
+        super().__init__()
+        self.bar = tqdm(total=epochs * steps, initial=start * steps, unit="batch", mininterval=2, file=sys.stderr)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        self.bar.write(f"epoch {epoch + 1:3d}  {figures}")
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.bar.close()
+
+
+class Run(keras.callbacks.Callback):
+    """The folder of a run: after each epoch, a line in log.csv, then a checkpoint moved into place whole."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.keras"
+
+    def epochs_done(self) -> int:
+        """How many epochs the checkpoint has seen, 0 without one."""
+        state = self.folder / "state.json"
+        return int(json.loads(state.read_text())["epochs_done"]) if state.exists() else 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        unfinished = self.folder / "unfinished.keras"
+        self.model.save(unfinished)
+        os.replace(unfinished, self.checkpoint)
+        (self.folder / "state.json").write_text(json.dumps({"epochs_done": epoch + 1}))
+        self._log({"epoch": epoch + 1, **(logs or {})})
+
+    def _log(self, row: dict[str, float]) -> None:
+        path = self.folder / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def soft_targets(labels: np.ndarray, votes: fer2013.Votes | None, settings: Settings) -> np.ndarray:
+    """Targets (n, 7): label and vote shares mixed, smoothed; what people saw no face in tends to uniform."""
+    uniform = np.full(len(EMOTIONS), 1 / len(EMOTIONS), np.float32)
+    targets = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
+    if votes is not None:
+        voted = votes.shares.sum(axis=1, keepdims=True) > 0
+        mixed = settings.label_share * targets + (1 - settings.label_share) * votes.shares
+        targets = np.where(voted, mixed, targets)
+        targets += votes.faceless[:, None] * (uniform - targets)
+    return (1 - settings.smoothing) * targets + settings.smoothing * uniform
+
+
+def training_set(
+    data: Path, ferplus: Path | None, settings: Settings
+) -> tuple[np.ndarray, np.ndarray, fer2013.FaceSet]:
+    """Training pictures and targets, without (near-)copies of validation pictures, and the validation set."""
+    train, validation = fer2013.load(data, "train"), fer2013.load(data, "test")
+    copies = fer2013.near_copies(train.pixels, validation.pixels)
+    logger.info("left out %d of %d training pictures that copy a validation picture", copies.sum(), len(train))
+    train = train.only(~copies)
+    votes = fer2013.load_votes(ferplus, train.names) if ferplus else None
+    return train.pixels, soft_targets(train.labels, votes, settings), validation
+
+
+def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
+    """A new network with its optimizer and schedule."""
+    keras.mixed_precision.set_global_policy(settings.precision)
+    network = build_network(settings.widths, settings.blocks, settings.dropout)
+    steps, warm_up = settings.epochs * steps_an_epoch, max(1, int(settings.warm_up * steps_an_epoch))
+    optimizer = keras.optimizers.SGD(
+        WarmCosine(settings.peak_rate, warm_up, steps),
+        momentum=settings.momentum,
+        nesterov=True,
+        weight_decay=settings.weight_decay,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["beta", "gamma", "bias"])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy("accuracy")], jit_compile=False)
+    return network
+
+
+def train(data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool) -> keras.Model:
+    """Run or resume the training in `out` and return the trained network."""
+    run = Run(out)
+    start = _begin(run, settings, resume)
+    keras.utils.set_random_seed(settings.seed)
+    pixels, targets, validation = training_set(data, ferplus, settings)
+    batches = Batches(pixels, targets, settings, epoch=start)
+    network = compiled(settings, len(batches))
+    if start:
+        network = keras.models.load_model(run.checkpoint)
+    logger.info("%d pictures, %d parameters, %s", len(pixels), network.count_params(), keras.backend.backend())
+    network.fit(
+        batches,
+        epochs=settings.epochs,
+        initial_epoch=start,
+        validation_data=(validation.pixels[..., None].astype(np.float32), np.eye(len(EMOTIONS))[validation.labels]),
+        validation_batch_size=256,
+        callbacks=[run, Progress(settings.epochs, len(batches), start)],
+        verbose=0,
+    )
+    return network
+
+
+def _begin(run: Run, settings: Settings, resume: bool) -> int:
+    """Make the run's folder, or check that it is the same run; the number of epochs already done."""
+    saved = run.folder / "settings.json"
+    ours = json.loads(json.dumps(asdict(settings)))
+    if resume:
+        if not run.checkpoint.exists():
+            raise SystemExit(f"nothing to resume in {run.folder}: start without --resume")
+        if json.loads(saved.read_text()) != ours:
+            raise SystemExit(f"{saved} has other settings: resume with the same ones, or choose another --out")
+        return run.epochs_done()
+    if run.checkpoint.exists():
+        raise SystemExit(f"{run.folder} holds a run already: add --resume, or choose another --out")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    saved.write_text(json.dumps(ours, indent=2))
+    return 0
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; each setting of a number or a name is a flag of its own."""
+    parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="FER2013: a folder, a zip of it, or fer2013.csv")
+    parser.add_argument("--ferplus", type=Path, help="FER+ votes (ferplus.csv)")
+    parser.add_argument("--out", type=Path, default=Path("runs/emotions"), help="the folder of the run (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument("--distribute", action="store_true", help="data-parallel on all devices that Keras sees")
+    for field in fields(Settings):
+        if isinstance(field.default, int | float | str):
+            flag = "--" + field.name.replace("_", "-")
+            parser.add_argument(flag, type=type(field.default), default=field.default, help="(%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    chosen = parse(arguments)
+    flags = {name: value for name, value in vars(chosen).items() if name in Settings.__dataclass_fields__}
+    if chosen.distribute:
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    try:
+        train(chosen.data, chosen.ferplus, chosen.out, Settings(**flags), chosen.resume)
+    except fer2013.DataError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
