@@ -1,0 +1,126 @@
+"""Fakes at the edges only: frames are arrays, predictions are fixed; threads, JPEG, HTTP and CSV are real."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from songs.catalog import Catalog
+
+from app import Services, create_app
+from camera import Camera
+from model.emotions import EMOTIONS, Emotion
+from model.faces import Box, Frame
+from model.recognizer import Recognizer
+
+ROOT = Path(__file__).parent.parent
+
+
+def row_of(emotion: Emotion, share: float = 0.9) -> list[float]:
+    """Probabilities that are sure of one emotion."""
+    rest = (1 - share) / (len(EMOTIONS) - 1)
+    return [share if e == emotion else rest for e in EMOTIONS]
+
+
+def grey_frame(level: int = 90, size: tuple[int, int] = (480, 640)) -> Frame:
+    return np.full((*size, 3), level, np.uint8)
+
+
+class FixedDetector:
+    """Finds the same boxes in every frame; tests change `boxes`."""
+
+    def __init__(self, *boxes: Box) -> None:
+        self.boxes = list(boxes)
+
+    def detect(self, frame: Frame) -> list[Box]:
+        return list(self.boxes)
+
+
+class FixedClassifier:
+    """Reads the same emotion on every face; tests change `emotion`."""
+
+    def __init__(self, emotion: Emotion = Emotion.HAPPY) -> None:
+        self.emotion = emotion
+
+    def __call__(self, faces: np.ndarray) -> np.ndarray:
+        return np.array([row_of(self.emotion)] * len(faces))
+
+
+class StubRecognizer(Recognizer):
+    """A recognizer whose detector is fixed for videos too."""
+
+    def for_video(self) -> Recognizer:
+        return self
+
+
+def stub_recognizer(*boxes: Box, emotion: Emotion = Emotion.HAPPY) -> StubRecognizer:
+    return StubRecognizer(FixedDetector(*(boxes or (Box(200, 120, 160, 160),))), FixedClassifier(emotion))
+
+
+class Source:
+    """A source of frames that counts how often it is open, and fails or ends on demand."""
+
+    def __init__(self, rate: float = 60) -> None:
+        self.rate, self.open, self.opened = rate, 0, 0
+        self.fail: Exception | None = None
+        self.end = False
+
+    def __call__(self, source: str) -> Iterator[Frame]:
+        self.opened += 1
+        self.open += 1
+        try:
+            while not self.end:
+                if self.fail:
+                    raise self.fail
+                yield grey_frame(int(time.monotonic() * 50) % 200)
+                time.sleep(1 / self.rate)
+        finally:
+            self.open -= 1
+
+
+def eventually(true: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Whether something becomes true before the time is up."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.01)
+    return bool(true())
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def camera(source: Source) -> Iterator[Camera]:
+    """A camera on a fake source with one face; closed in the end."""
+    made = Camera("fake", stub_recognizer(), idle_seconds=0.3, max_viewers=4, open_frames=source)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def app(camera: Camera) -> Flask:
+    services = Services(camera.recognizer, camera, Catalog(ROOT / "songs"))
+    return create_app({"TESTING": True}, services)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Every test ends with the threads it began with."""
+    before = set(threading.enumerate())
+    yield
+    assert eventually(lambda: not (set(threading.enumerate()) - before)), threading.enumerate()

@@ -1,0 +1,368 @@
+"""The camera: sources, pictures, and a life cycle that nobody can block."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import camera as module
+from camera import Camera, Follower, SourceError, TooManyViewersError, annotate, encode_jpeg, frames, public_name
+from model.emotions import Emotion, Prediction, Smoothing
+from model.faces import Box, Face, Frame
+from model.recognizer import Recognizer
+from tests.conftest import FixedDetector, Source, StubRecognizer, eventually, grey_frame, row_of, stub_recognizer
+
+
+def decoded(jpeg: bytes) -> Frame:
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+
+
+def write_clip(path: Path, count: int = 5, size: tuple[int, int] = (320, 240), rate: float = 25) -> Path:
+    """A clip whose frames grow lighter."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, size)
+    for i in range(count):
+        writer.write(np.full((size[1], size[0], 3), 20 + i * 40, np.uint8))
+    writer.release()
+    return path
+
+
+def take(source: Iterator[Frame], count: int) -> list[Frame]:
+    taken = [next(source) for _ in range(count)]
+    source.close()  # type: ignore[attr-defined]
+    return taken
+
+
+# -- sources
+
+
+def test_a_file_plays_in_a_loop(tmp_path: Path) -> None:
+    """A clip of five frames gives twelve, starting again at its first."""
+    seen = take(frames(str(write_clip(tmp_path / "clip.avi"))), 12)
+    levels = [int(frame.mean()) for frame in seen]
+    assert levels[0] == pytest.approx(levels[5], abs=6)
+    assert levels[4] > levels[0] + 100
+
+
+def test_a_missing_file_says_which(tmp_path: Path) -> None:
+    """A path with nothing behind it names the path and what to do."""
+    with pytest.raises(SourceError, match=r"no file at .*nothing\.mp4.*VISAGE_SOURCE"):
+        next(frames(str(tmp_path / "nothing.mp4")))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video at all" * 100])
+def test_a_file_that_is_no_video_says_so(tmp_path: Path, content: bytes) -> None:
+    """An empty or foreign file is refused in words."""
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="does not play as a video"):
+        next(frames(str(path)))
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    """A folder is refused like a missing file."""
+    with pytest.raises(SourceError, match="no file at"):
+        next(frames(str(tmp_path)))
+
+
+def test_a_missing_device_says_what_to_try() -> None:
+    """A device number without a camera asks whether it is plugged in."""
+    with pytest.raises(SourceError, match="no camera at 97: is it plugged in"):
+        next(frames("97"))
+
+
+def test_an_address_nobody_answers_says_so() -> None:
+    """A URL that refuses is named, without its password."""
+    with pytest.raises(SourceError, match=r"no picture from http://127\.0\.0\.1:9/cam") as error:
+        next(frames("http://user:secret@127.0.0.1:9/cam?key=1"))
+    assert "secret" not in str(error.value)
+
+
+def test_public_name_hides_secrets() -> None:
+    """User, password and query of a URL are for nobody's eyes; other sources stay as they are."""
+    assert public_name("rtsp://me:pw@10.0.0.2:554/live?token=x") == "rtsp://10.0.0.2:554/live"
+    assert public_name("clip.mp4") == "clip.mp4"
+
+
+def test_the_demo_is_a_source() -> None:
+    """The demo gives pictures like any camera."""
+    first, *_ = take(frames("demo"), 3)
+    assert (first.shape, first.dtype) == ((480, 640, 3), np.uint8)
+
+
+def test_large_frames_are_shrunk() -> None:
+    """A 4K frame reaches the site no wider than WIDEST."""
+    assert module._fitted(np.zeros((2160, 3840, 3), np.uint8)).shape == (720, 1280, 3)
+
+
+# -- pictures
+
+
+def test_annotate_draws_on_a_copy() -> None:
+    """The box is drawn where the face is, on a copy."""
+    frame = grey_frame()
+    follower = Follower(Smoothing())
+    follower.follow([Face(Box(200, 120, 160, 160), Prediction.of(row_of(Emotion.HAPPY)))], 0.0)
+    picture = annotate(frame, follower.faces)
+    assert (frame == 90).all()
+    assert picture[200, 200].mean() > 200
+    assert picture[200, 280].mean() == 90
+
+
+def test_a_label_at_the_edge_stays_in_the_picture() -> None:
+    """Boxes that touch or cross the frame's edge are drawn without an error."""
+    follower = Follower(Smoothing())
+    boxes = [Box(0, 0, 40, 40), Box(600, 440, 80, 80), Box(-20, -20, 900, 900)]
+    follower.follow([Face(box, Prediction.of(row_of(Emotion.SURPRISE))) for box in boxes], 0.0)
+    assert annotate(grey_frame(), follower.faces).shape == (480, 640, 3)
+
+
+def test_jpeg_round_trip() -> None:
+    """An encoded frame decodes to nearly the same pixels."""
+    assert abs(decoded(encode_jpeg(grey_frame(120))).astype(int) - 120).max() <= 2
+
+
+# -- following
+
+
+def test_the_chosen_face_stays_chosen() -> None:
+    """A larger face that comes later does not take the reading while the first one is there."""
+    follower = Follower(Smoothing())
+    mine, other = Box(50, 100, 100, 100), Box(300, 100, 200, 200)
+    happy, sad = Prediction.of(row_of(Emotion.HAPPY)), Prediction.of(row_of(Emotion.SAD))
+    follower.follow([Face(mine, happy)], 0.0)
+    for i in range(1, 50):
+        follower.follow([Face(other, sad), Face(mine, happy)], i / 10)
+    assert follower.reading is not None
+    assert follower.reading.emotion is Emotion.HAPPY
+    assert [face.emotion for face in follower.faces] == ["sad", "happy"]
+
+
+def test_the_next_face_is_chosen_when_the_first_has_gone() -> None:
+    """With the chosen face gone, the largest that is left gives the reading."""
+    follower = Follower(Smoothing())
+    happy, sad = Prediction.of(row_of(Emotion.HAPPY)), Prediction.of(row_of(Emotion.SAD))
+    follower.follow([Face(Box(50, 100, 100, 100), happy)], 0.0)
+    for i in range(1, 60):
+        follower.follow([Face(Box(300, 100, 200, 200), sad)], i / 10)
+    assert follower.reading is not None
+    assert follower.reading.emotion is Emotion.SAD
+
+
+# -- life cycle
+
+
+def test_it_sleeps_until_somebody_watches(camera: Camera, source: Source) -> None:
+    """Without a viewer nothing is opened."""
+    assert camera.snapshot.status == "idle"
+    assert source.opened == 0
+
+
+def test_a_viewer_sees_moving_pictures_with_a_reading(camera: Camera) -> None:
+    """Snapshots come in order, decode, differ, and carry the reading."""
+    with camera.watch() as viewer:
+        live = (snapshot for snapshot in viewer if snapshot.status == "live" and snapshot.reading)
+        first, second = next(live), next(live)
+        assert second.sequence > first.sequence
+        assert decoded(first.jpeg).shape == (480, 640, 3)
+        assert first.reading is not None
+        assert first.reading.emotion is Emotion.HAPPY
+        assert eventually(lambda: camera.snapshot.fps > 10)
+
+
+def test_two_viewers_share_one_device(camera: Camera, source: Source) -> None:
+    """The device is opened once, whoever else comes."""
+    with camera.watch() as one, camera.watch() as two:
+        for viewer in (one, two):
+            assert next(s for s in viewer if s.status == "live").jpeg
+    assert source.opened == 1
+
+
+def test_a_viewer_that_never_reads_slows_nobody(camera: Camera) -> None:
+    """One viewer stands still; the other gets ten new pictures all the same."""
+    with camera.watch() as idle, camera.watch() as busy:
+        next(iter(idle))
+        pictures = iter(busy)
+        sequences = [next(pictures).sequence for _ in range(10)]
+    assert sequences == sorted(set(sequences))
+
+
+def test_it_stops_after_the_last_viewer_and_starts_again(camera: Camera, source: Source) -> None:
+    """The device is released some time after the last viewer, and opened anew for the next."""
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live")
+    assert source.open == 1
+    assert eventually(lambda: source.open == 0)
+    assert camera.snapshot.status == "idle"
+    with camera.watch() as viewer:
+        assert next(s for s in viewer if s.status == "live").jpeg
+    assert source.opened == 2
+
+
+def test_a_page_reloaded_keeps_the_device(source: Source) -> None:
+    """A viewer who comes back within the idle time meets the same open device."""
+    camera = Camera("fake", stub_recognizer(), idle_seconds=30, open_frames=source)
+    for _ in range(2):
+        with camera.watch() as viewer:
+            next(s for s in viewer if s.status == "live")
+    assert source.opened == 1
+    camera.close()
+
+
+def test_pause_releases_at_once(source: Source) -> None:
+    """After release_soon the device goes with the last viewer, not seconds later."""
+    camera = Camera("fake", stub_recognizer(), idle_seconds=600, open_frames=source)
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live")
+        camera.release_soon()
+        assert source.open == 1
+    assert eventually(lambda: source.open == 0)
+    camera.close()
+
+
+def test_a_source_that_fails_is_shown_and_retried(camera: Camera, source: Source) -> None:
+    """A dead source is a picture with a message; when it lives again, so does the stream."""
+    source.fail = SourceError("the cable is out")
+    with camera.watch() as viewer:
+        failed = next(s for s in viewer if s.status == "error")
+        assert failed.message == "the cable is out"
+        assert decoded(failed.jpeg).std() > 5
+        source.fail = None
+        assert next(s for s in viewer if s.status == "live").message == ""
+
+
+def test_a_source_that_dies_midway_forgets_the_reading(camera: Camera, source: Source) -> None:
+    """With the pictures gone, no old mood is shown as now."""
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live" and s.reading)
+        source.fail = SourceError("unplugged")
+        failed = next(s for s in viewer if s.status == "error")
+        assert failed.reading is None
+        assert failed.faces == ()
+
+
+def test_a_source_that_ends_is_opened_again(camera: Camera, source: Source) -> None:
+    """A source without more pictures counts as lost, and is retried."""
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live")
+        source.end = True
+        assert "has ended" in next(s for s in viewer if s.status == "error").message
+        source.end = False
+        next(s for s in viewer if s.status == "live")
+    assert source.opened >= 2
+
+
+def test_auto_falls_back_to_the_demo_and_says_so(source: Source) -> None:
+    """Without a camera, auto shows the demo with a message, as a live picture."""
+
+    def only_demo(name: str) -> Iterator[Frame]:
+        if name != "demo":
+            raise SourceError("no camera")
+        return source(name)
+
+    camera = Camera("auto", stub_recognizer(), open_frames=only_demo)
+    with camera.watch() as viewer:
+        live = next(s for s in viewer if s.status == "live")
+    assert (live.source, live.message.count("built-in demo")) == ("demo", 1)
+    camera.close()
+
+
+def test_auto_waits_for_a_camera_that_was_there(source: Source) -> None:
+    """A camera that worked and is unplugged is waited for, not replaced by the demo's face."""
+    names: list[str] = []
+
+    def noting(name: str) -> Iterator[Frame]:
+        names.append(name)
+        return source(name)
+
+    camera = Camera("auto", stub_recognizer(), open_frames=noting)
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live")
+        source.fail = SourceError("unplugged")
+        next(s for s in viewer if s.status == "error")
+        assert eventually(lambda: len(names) >= 3)
+    camera.close()
+    assert set(names) == {"0"}
+
+
+def test_viewers_are_capped(camera: Camera) -> None:
+    """One viewer too many is refused in words; a place given back is free again."""
+    viewers = [camera.watch() for _ in range(4)]
+    with pytest.raises(TooManyViewersError, match="4 people"):
+        camera.watch()
+    viewers.pop().close()
+    viewers.append(camera.watch())
+    for viewer in viewers:
+        viewer.close()
+        viewer.close()
+    assert eventually(lambda: camera.snapshot.status == "idle")
+
+
+def test_a_crash_in_the_recognizer_is_shown(source: Source, caplog: pytest.LogCaptureFixture) -> None:
+    """An error nobody foresaw becomes an error picture and a log entry; the stream goes on."""
+
+    class Broken(FixedDetector):
+        def detect(self, frame: Frame) -> list[Box]:
+            raise ZeroDivisionError("a bug")
+
+    camera = Camera("fake", StubRecognizer(Broken(), lambda faces: faces), open_frames=source)
+    with camera.watch() as viewer:
+        assert "a bug" in next(s for s in viewer if s.status == "error").message
+    camera.close()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_nan_from_the_network_is_an_error_not_a_mood(source: Source) -> None:
+    """A network that answers NaN never becomes a reading."""
+    recognizer = StubRecognizer(FixedDetector(Box(9, 9, 90, 90)), lambda faces: np.full((len(faces), 7), np.nan))
+    camera = Camera("fake", recognizer, open_frames=source)
+    with camera.watch() as viewer:
+        assert "finite" in next(s for s in viewer if s.status == "error").message
+    camera.close()
+
+
+def test_close_ends_the_streams(camera: Camera, source: Source) -> None:
+    """Closing the camera ends every viewer's stream and releases the device."""
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live")
+        threading.Timer(0.2, camera.close).start()
+        for _ in viewer:
+            pass
+    assert eventually(lambda: source.open == 0)
+
+
+def test_a_hanging_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that hangs in a read is an error on the page, not a frozen picture."""
+    monkeypatch.setattr(module, "READ_TIMEOUT", 0.2)
+    hang = threading.Event()
+
+    def hanging(name: str) -> Iterator[Frame]:
+        yield grey_frame()
+        hang.wait(30)
+
+    camera = Camera("fake", stub_recognizer(), open_frames=hanging)
+    with camera.watch() as viewer:
+        failed = next(s for s in viewer if s.status == "error")
+        assert "no picture from fake" in failed.message
+    hang.set()
+    camera.close()
+
+
+def test_recognizer_is_made_for_the_video(source: Source) -> None:
+    """Each run asks for a recognizer of its own, which may remember faces."""
+    asked: list[Recognizer] = []
+
+    class Asked(StubRecognizer):
+        def for_video(self) -> Recognizer:
+            asked.append(self)
+            return self
+
+    camera = Camera("fake", Asked(FixedDetector(), lambda faces: faces), open_frames=source)
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live")
+    camera.close()
+    assert len(asked) == 1
