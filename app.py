@@ -1,0 +1,339 @@
+"""The website: settings, routes and the stream's framing. HTTP and nothing else.
+
+`python app.py` runs it; `app:create_app()` is what a WSGI server loads.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, abort, current_app, jsonify, render_template, request
+
+from model.emotions import EMOTIONS, Emotion, Reading, Smoothing
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+    from songs.catalog import Catalog, Playlist
+
+    from camera import Camera, Snapshot
+    from model.recognizer import Recognizer
+
+HERE = Path(__file__).parent
+PREFIX = "VISAGE_"
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names it and says what it takes."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table: VISAGE_<name>, what it is without one, and what it takes."""
+
+    name: str
+    default: str | int | float
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float = 0.0
+    most: float = float("inf")
+
+    def parsed(self, text: str | float) -> str | int | float:
+        """`text` as this setting's type, or SettingsError."""
+        try:
+            value = type(self.default)(text)
+        except ValueError:
+            raise self._wrong(text) from None
+        if self.choices and value not in self.choices:
+            raise self._wrong(text)
+        if not isinstance(value, str) and not self.least <= value <= self.most:
+            raise self._wrong(text)
+        if value == "":
+            raise self._wrong(text)
+        return value
+
+    def _wrong(self, text: object) -> SettingsError:
+        kind = {str: "a text", int: "a whole number", float: "a number"}[type(self.default)]
+        takes = f"one of {', '.join(self.choices)}" if self.choices else kind
+        if not self.choices and kind != "a text" and (self.least or self.most < float("inf")):
+            takes += f" from {self.least:g} to {self.most:g}"
+        return SettingsError(f"{PREFIX}{self.name}={text!r}: it takes {takes} ({self.help})")
+
+
+SETTINGS = (
+    Setting("SOURCE", "auto", "what the site watches: auto, a device number, a file, an http or rtsp URL, or demo"),
+    Setting("HOST", "127.0.0.1", "the address it listens on; anything but 127.0.0.1 shows your camera to your network"),
+    Setting("PORT", 5000, "the port it listens on", least=1, most=65535),
+    Setting("SONGS", str(HERE / "songs"), "the folder with the song lists"),
+    Setting("ENGINE", "litert", "what runs the network", choices=("litert", "keras")),
+    Setting("VIEWERS", 24, "how many may watch the stream at once", least=1, most=56),
+    Setting("IDLE", 10.0, "seconds from the last viewer until the camera is released"),
+    Setting("TIME_CONSTANT", 1.0, "seconds over which the reading follows the face", least=0.01),
+    Setting("ENTER", 0.45, "probability at which a mood may take over", most=1),
+    Setting("LEAVE", 0.30, "probability under which the mood shown gives way", most=1),
+    Setting("MARGIN", 0.15, "lead in probability that a new mood needs", most=1),
+    Setting("HOLD", 1.5, "seconds that a new mood must last before it is shown"),
+    Setting("DWELL", 8.0, "seconds that a song table stays at least"),
+    Setting("FORGET", 3.0, "seconds that the mood outlasts the face"),
+)
+
+
+def settings_from(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings in force, by name. Raises SettingsError on an unknown name or a wrong value."""
+    known = {setting.name: setting for setting in SETTINGS}
+    given = {name.removeprefix(PREFIX): text for name, text in environment.items() if name.startswith(PREFIX)}
+    for name in given.keys() - known.keys():
+        near = difflib.get_close_matches(name, known, n=1)
+        every = ", ".join(PREFIX + known_name for known_name in known)
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else f"the settings are {every}"
+        raise SettingsError(f"{PREFIX}{name} is not a setting: {hint}")
+    return {name: setting.parsed(given.get(name, setting.default)) for name, setting in known.items()}
+
+
+# -- the application -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes need; in `app.extensions["visage"]`."""
+
+    recognizer: Recognizer
+    camera: Camera
+    catalog: Catalog
+
+    def close(self) -> None:
+        self.camera.close()
+
+
+def create_app(config: Mapping[str, Any] | None = None, services: Services | None = None) -> Flask:
+    """The website. `config` overrides the environment's settings; a test may pass its own services."""
+    app = Flask(__name__)
+    app.config.from_mapping(settings_from(os.environ))
+    app.config.from_mapping(_checked(config or {}))
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["visage"] = services or make_services(app.config)
+    app.after_request(_secured)
+    for route, view in ROUTES.items():
+        app.add_url_rule(route, view_func=view, methods=["POST"] if view is pause else ["GET"])
+    app.register_error_handler(404, _not_found)
+    return app
+
+
+def make_services(config: Mapping[str, Any]) -> Services:
+    """The recognizer, the camera (asleep) and the catalog, as the settings say."""
+    from songs.catalog import Catalog
+
+    from camera import Camera
+    from model.recognizer import load_recognizer
+
+    recognizer = load_recognizer(config["ENGINE"])
+    rules = Smoothing(**{field.name: config[field.name.upper()] for field in fields(Smoothing)})
+    camera = Camera(config["SOURCE"], recognizer, rules, config["IDLE"], config["VIEWERS"])
+    return Services(recognizer, camera, Catalog(Path(config["SONGS"])))
+
+
+def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    known = {setting.name: setting for setting in SETTINGS}
+    return {name: known[name].parsed(value) if name in known else value for name, value in config.items()}
+
+
+def _services() -> Services:
+    services: Services = current_app.extensions["visage"]
+    return services
+
+
+def _secured(response: Response) -> Response:
+    """Nothing third-party loads, nothing frames the page, nothing live is cached."""
+    response.headers.setdefault(
+        "Content-Security-Policy",
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    )
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _not_found(error: Exception) -> tuple[Response, int]:
+    return jsonify(error=getattr(error, "description", "not found")), 404
+
+
+# -- routes --------------------------------------------------------------------------------------
+
+
+def index() -> str:
+    """The page, with the songs in it, so that it serves with JavaScript off."""
+    return render_template("index.html", emotions=EMOTIONS, camera=_services().camera.snapshot, **_table())
+
+
+def video_feed() -> Response:
+    """The live picture with its boxes and labels, as MJPEG."""
+    from camera import TooManyViewersError
+
+    try:
+        viewer = _services().camera.watch()
+    except TooManyViewersError as error:
+        return Response(f"{error}\n", 503, {"Retry-After": "10"}, content_type="text/plain")
+    _limit_sends(request.environ)
+    response = Response(_parts(iter(viewer)), content_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+    response.headers["X-Accel-Buffering"] = "no"
+    response.call_on_close(viewer.close)
+    return response
+
+
+def songs() -> Response | str:
+    """The song table for the reading, or for `?emotion=`; a fragment of the page, or JSON."""
+    table = _table()
+    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    if best != "application/json":
+        return render_template("_songs.html", **table)
+    playlist: Playlist | None = table["playlist"]
+    return jsonify(
+        emotion=table["emotion"],
+        chosen=table["chosen"],
+        tracks=[track.as_dict() for track in playlist.tracks] if playlist else [],
+        fetched_at=playlist.fetched_at if playlist else None,
+    )
+
+
+def state() -> Response:
+    """What the camera last saw, as JSON."""
+    snapshot = _services().camera.snapshot
+    return jsonify(
+        reading=_reading(snapshot.reading),
+        faces=[
+            {"box": list(face.box), "emotion": face.emotion, "confidence": round(face.confidence, 4)}
+            for face in snapshot.faces
+        ],
+        camera={
+            "source": snapshot.source,
+            "status": snapshot.status,
+            "message": snapshot.message,
+            "fps": round(snapshot.fps, 1),
+        },
+        sequence=snapshot.sequence,
+        songs=snapshot.reading.songs if snapshot.reading else None,
+    )
+
+
+def pause() -> tuple[str, int]:
+    """Release the camera without the usual wait, once nobody watches any more."""
+    _services().camera.release_soon()
+    return "", 204
+
+
+def healthz() -> tuple[Response, int]:
+    """200 when songs can be served."""
+    counts = {emotion: len(_services().catalog.playlist(emotion).tracks) for emotion in EMOTIONS}
+    return jsonify(songs=counts), 200 if any(counts.values()) else 503
+
+
+ROUTES: dict[str, Callable[[], ResponseReturnValue]] = {
+    "/": index,
+    "/video_feed": video_feed,
+    "/songs": songs,
+    "/state": state,
+    "/pause": pause,
+    "/healthz": healthz,
+}
+
+
+def _table() -> dict[str, Any]:
+    """The song table asked for: the emotion chosen by hand, or the reading's, or none yet."""
+    chosen = request.args.get("emotion")
+    if chosen is not None and chosen not in set(EMOTIONS):
+        abort(404, description=f"no emotion {chosen[:40]!r}: choose one of {', '.join(EMOTIONS)}")
+    reading = _services().camera.snapshot.reading
+    emotion = Emotion(chosen) if chosen else reading.songs if reading else None
+    playlist = _services().catalog.playlist(emotion) if emotion else None
+    return {"emotion": emotion, "chosen": chosen is not None, "playlist": playlist}
+
+
+def _reading(reading: Reading | None) -> dict[str, Any] | None:
+    """The reading as JSON; null until a mood has settled."""
+    if reading is None or reading.emotion is None:
+        return None
+    shares = {emotion: round(p, 4) for emotion, p in reading.prediction.by_emotion().items()}
+    return {"emotion": reading.emotion, "confidence": round(reading.confidence, 4), "probabilities": shares}
+
+
+# -- the stream ----------------------------------------------------------------------------------
+
+BOUNDARY = "frame"
+SEND_TIMEOUT = 10  # seconds that a viewer may leave a picture unread
+SEND_BUFFER = 256 * 1024  # bytes: a slow viewer gets newer pictures, not a queue of old ones
+
+
+def _parts(snapshots: Iterator[Snapshot]) -> Iterator[bytes]:
+    """Multipart framing. The boundary follows each picture: Chrome shows a part only once the next one begins."""
+    yield f"--{BOUNDARY}\r\n".encode()
+    for snapshot in snapshots:
+        head = f"Content-Type: image/jpeg\r\nContent-Length: {len(snapshot.jpeg)}\r\n\r\n"
+        yield head.encode() + snapshot.jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
+
+
+def _limit_sends(environment: Mapping[str, Any]) -> None:
+    """A viewer that never reads must not hold its thread for ever."""
+    connection = environment.get("gunicorn.socket") or environment.get("werkzeug.socket")
+    if isinstance(connection, socket.socket):
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT, 0))
+
+
+# -- running it ----------------------------------------------------------------------------------
+
+
+def check_start(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings, once all that can be known to be wrong before the start is not. SystemExit says what is."""
+    from model.recognizer import WeightsError, check_labels
+
+    try:
+        settings = settings_from(environment)
+        check_labels()
+    except (SettingsError, WeightsError) as error:
+        raise SystemExit(f"Visage FM cannot start: {error}") from None
+    _check_port(settings["HOST"], settings["PORT"])
+    return settings
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SystemExit(
+                f"Visage FM cannot start at {host}:{port} ({reason}). If another program has the port, "
+                f"choose one: VISAGE_PORT={port + 1 if port < 65535 else 5001}"
+            ) from None
+
+
+def main() -> None:
+    """Check the settings and hand over to gunicorn, or to Flask's own server where there is none (Windows)."""
+    settings = check_start(os.environ)
+    if sys.platform != "win32":
+        os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(HERE / "gunicorn.conf.py"), WSGI])
+    logging.basicConfig(level=logging.WARNING)
+    create_app().run(settings["HOST"], settings["PORT"], threaded=True)
+
+
+WSGI = "app:create_app()"
+
+if __name__ == "__main__":
+    main()

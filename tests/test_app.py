@@ -1,0 +1,265 @@
+"""Settings and routes, through the test client, with parsed HTML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup, Tag
+from flask.testing import FlaskClient
+from songs.catalog import Catalog
+
+from app import SETTINGS, Services, SettingsError, create_app, settings_from
+from camera import Camera
+from model.emotions import EMOTIONS
+from tests.conftest import ROOT, Source, eventually
+
+
+def parsed(html: str) -> BeautifulSoup:
+    return BeautifulSoup(html, "html.parser")
+
+
+def one(soup: BeautifulSoup | Tag, selector: str) -> Tag:
+    found = soup.select(selector)
+    assert len(found) == 1, f"{len(found)} of {selector}"
+    return found[0]
+
+
+# -- settings
+
+
+def test_defaults_are_safe() -> None:
+    """Without settings the site watches what it finds, on the loopback address, port 5000."""
+    settings = settings_from({"PATH": "/bin"})
+    assert (settings["SOURCE"], settings["HOST"], settings["PORT"]) == ("auto", "127.0.0.1", 5000)
+
+
+def test_settings_are_read_from_the_environment() -> None:
+    """VISAGE_ variables become settings of the right type."""
+    settings = settings_from({"VISAGE_SOURCE": "clip.mp4", "VISAGE_PORT": "8080", "VISAGE_HOLD": "2"})
+    assert (settings["SOURCE"], settings["PORT"], settings["HOLD"]) == ("clip.mp4", 8080, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("VISAGE_PORT", "many", "VISAGE_PORT='many': it takes a whole number from 1 to 65535"),
+        ("VISAGE_PORT", "70000", "from 1 to 65535"),
+        ("VISAGE_PORT", "", "VISAGE_PORT=''"),
+        ("VISAGE_HOLD", "-1", "VISAGE_HOLD='-1'"),
+        ("VISAGE_ENTER", "nan", "VISAGE_ENTER='nan'"),
+        ("VISAGE_ENGINE", "onnx", "one of litert, keras"),
+        ("VISAGE_SOURCE", "", "VISAGE_SOURCE=''"),
+        ("VISAGE_SUORCE", "demo", "VISAGE_SUORCE is not a setting: did you mean VISAGE_SOURCE?"),
+        ("VISAGE_QQQQ", "1", "the settings are VISAGE_SOURCE"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_takes(name: str, value: str, says: str) -> None:
+    """Unknown names and wrong values stop the start with a sentence."""
+    with pytest.raises(SettingsError) as error:
+        settings_from({name: value})
+    assert says in str(error.value)
+
+
+def test_create_app_checks_its_config_too() -> None:
+    """A config passed in is held to the same table."""
+    with pytest.raises(SettingsError, match="VISAGE_PORT"):
+        create_app({"PORT": "many"})
+
+
+def test_the_readme_names_every_setting() -> None:
+    """The settings table of the README is complete."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [s.name for s in SETTINGS if f"`VISAGE_{s.name}`" not in readme]
+
+
+# -- the page
+
+
+def test_the_page_stands_without_javascript(client: FlaskClient) -> None:
+    """The page has a chip for each emotion that is a plain link, and says what happens before it does."""
+    page = parsed(client.get("/").text)
+    links = {chip["data-emotion"]: chip["href"] for chip in page.select("#chips a[data-emotion]")}
+    assert links == {e: f"/?emotion={e}" for e in EMOTIONS}
+    assert "stored" in page.get_text()
+    assert not page.select("script:not([src]), [style], [onclick]")
+
+
+def test_the_page_loads_nothing_third_party(client: FlaskClient) -> None:
+    """Scripts, styles and pictures come from the site itself; the policy allows no other."""
+    response = client.get("/")
+    page = parsed(response.text)
+    loaded = [tag.get("src") or tag.get("href") for tag in page.select("script, img, link, iframe")]
+    assert all(str(address).startswith("/") for address in loaded if address)
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+
+
+def test_the_page_opens_no_camera(client: FlaskClient, source: Source) -> None:
+    """Loading the page alone starts nothing: somebody must ask."""
+    client.get("/")
+    client.get("/state")
+    client.get("/songs")
+    assert source.opened == 0
+
+
+def test_a_chosen_mood_shows_its_songs(client: FlaskClient) -> None:
+    """/?emotion=sad has the sad list in it, each song linked to Spotify in a new tab."""
+    page = parsed(client.get("/?emotion=sad").text)
+    links = page.select("#songs a[href^='https://open.spotify.com/track/']")
+    assert len(links) >= 40
+    assert all(link["target"] == "_blank" and "noopener" in link["rel"] for link in links)
+
+
+# -- songs
+
+
+def test_songs_of_a_chosen_mood_as_json(client: FlaskClient) -> None:
+    """The JSON has the promised keys, and each song its own."""
+    answer = client.get("/songs?emotion=happy", headers={"Accept": "application/json"}).json
+    assert answer.keys() == {"emotion", "chosen", "tracks", "fetched_at"}
+    assert (answer["emotion"], answer["chosen"]) == ("happy", True)
+    assert answer["tracks"][0].keys() == {"track_id", "title", "artist", "album", "duration_ms", "url"}
+    assert answer["tracks"][0]["url"] == f"https://open.spotify.com/track/{answer['tracks'][0]['track_id']}"
+
+
+def test_songs_without_a_face_is_a_state_of_its_own(client: FlaskClient) -> None:
+    """With no face yet there is no emotion and no song, not a guess."""
+    answer = client.get("/songs", headers={"Accept": "application/json"}).json
+    assert answer == {"emotion": None, "chosen": False, "tracks": [], "fetched_at": None}
+    assert not parsed(client.get("/songs").text).select("a[href*='spotify']")
+
+
+def test_songs_follow_the_reading(client: FlaskClient, camera: Camera) -> None:
+    """With a happy face before the camera, /songs is the happy list."""
+    with camera.watch():
+        assert eventually(lambda: camera.snapshot.reading)
+        answer = client.get("/songs", headers={"Accept": "application/json"}).json
+    assert (answer["emotion"], answer["chosen"]) == ("happy", False)
+    assert len(answer["tracks"]) >= 40
+
+
+@pytest.mark.parametrize("route", ["/songs", "/"])
+def test_an_unknown_emotion_lists_the_seven(client: FlaskClient, route: str) -> None:
+    """An emotion that is none is a 404 that names those there are."""
+    answer = client.get(f"{route}?emotion=<script>")
+    assert answer.status_code == 404
+    assert all(emotion in answer.json["error"] for emotion in EMOTIONS)
+    assert answer.content_type == "application/json"
+
+
+def test_a_title_with_markup_is_text(camera: Camera, tmp_path: Path) -> None:
+    """A song called <script> is shown, not run."""
+    header = "track_id,title,artist,album,duration_ms,added_at"
+    row = "0snQkGI5qnAmohLE7jTsTn,<script>x</script>,A,B,1000,2026-01-01"
+    (tmp_path / "happy.csv").write_text(f"{header}\n{row}\n")
+    client = create_app({}, Services(camera.recognizer, camera, Catalog(tmp_path))).test_client()
+    fragment = parsed(client.get("/songs?emotion=happy").text)
+    assert not fragment.select("script")
+    assert "<script>x</script>" in fragment.get_text()
+
+
+# -- state
+
+
+def test_state_while_idle(client: FlaskClient) -> None:
+    """Nobody watching: no reading, no faces, an idle camera."""
+    state = client.get("/state").json
+    assert state["reading"] is None
+    assert state["faces"] == []
+    assert state["camera"] == {"source": "fake", "status": "idle", "message": "", "fps": 0.0}
+
+
+def test_state_while_live(client: FlaskClient, camera: Camera) -> None:
+    """Somebody watching: the reading with seven probabilities, and the faces with their boxes."""
+    with camera.watch():
+        assert eventually(lambda: camera.snapshot.reading)
+        state = client.get("/state").json
+    assert state["reading"].keys() == {"emotion", "confidence", "probabilities"}
+    assert list(state["reading"]["probabilities"]) == list(EMOTIONS)
+    assert sum(state["reading"]["probabilities"].values()) == pytest.approx(1, abs=0.01)
+    assert state["faces"][0] == {"box": [200, 120, 160, 160], "emotion": "happy", "confidence": 0.9}
+    assert state["camera"]["status"] == "live"
+    assert state["sequence"] > 0
+
+
+# -- the stream
+
+
+def test_the_stream_is_pictures(client: FlaskClient) -> None:
+    """Each part has its type and length, decodes as a picture, and the next boundary follows at once."""
+    response = client.get("/video_feed", buffered=False)
+    assert response.content_type.startswith("multipart/x-mixed-replace; boundary=")
+    assert response.headers["Cache-Control"] == "no-store"
+    boundary = b"--" + response.content_type.partition("boundary=")[2].encode()
+    chunks = iter(response.response)
+    assert next(chunks) == boundary + b"\r\n"
+    for _ in range(3):
+        head, _, body = next(chunks).partition(b"\r\n\r\n")
+        lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        assert lines["Content-Type"] == "image/jpeg"
+        jpeg, after = body[: int(lines["Content-Length"])], body[int(lines["Content-Length"]) :]
+        assert after == b"\r\n" + boundary + b"\r\n"
+        assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (480, 640, 3)
+    response.close()
+
+
+def test_a_hang_up_frees_the_viewers_place(client: FlaskClient, camera: Camera) -> None:
+    """Streams closed before, and after, their first picture give their places back."""
+    for read_some in (False, True):
+        for _ in range(6):
+            response = client.get("/video_feed", buffered=False)
+            assert response.status_code == 200
+            if read_some:
+                chunks = iter(response.response)
+                next(chunks)
+                next(chunks)
+            response.close()
+    assert eventually(lambda: camera.snapshot.status == "idle")
+
+
+def test_past_the_cap_is_a_503_with_a_message(client: FlaskClient) -> None:
+    """The fifth of four viewers is told to come back."""
+    streams = [client.get("/video_feed", buffered=False) for _ in range(4)]
+    refused = client.get("/video_feed")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
+    assert "4 people are watching" in refused.text
+    for stream in streams:
+        stream.close()
+
+
+def test_pause_releases_the_camera(client: FlaskClient, source: Source) -> None:
+    """POST /pause after the stream is gone releases the device; GET is refused."""
+    stream = client.get("/video_feed", buffered=False)
+    next(iter(stream.response))
+    stream.close()
+    assert client.post("/pause").status_code == 204
+    assert eventually(lambda: source.open == 0)
+    assert client.get("/pause").status_code == 405
+
+
+# -- health
+
+
+def test_healthz(client: FlaskClient, camera: Camera, tmp_path: Path) -> None:
+    """200 while there are songs, 503 with an empty folder."""
+    assert client.get("/healthz").status_code == 200
+    empty = create_app({}, Services(camera.recognizer, camera, Catalog(tmp_path)))
+    assert empty.test_client().get("/healthz").status_code == 503
+
+
+def test_json_is_asked_for_by_accept_alone(client: FlaskClient) -> None:
+    """A browser's Accept gets the fragment, a plain client too."""
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    assert client.get("/songs?emotion=sad", headers={"Accept": browser}).content_type.startswith("text/html")
+    assert json.loads(client.get("/songs?emotion=sad", headers={"Accept": "application/json"}).data)["emotion"] == "sad"
+
+
+def test_live_services_come_from_the_settings(tmp_path: Path) -> None:
+    """create_app makes its own services when none are passed, from the settings."""
+    app = create_app({"SOURCE": "demo", "SONGS": str(tmp_path), "VIEWERS": 3, "HOLD": 2.5})
+    services = app.extensions["visage"]
+    assert (services.camera.source, services.camera.max_viewers, services.camera.rules.hold) == ("demo", 3, 2.5)
+    services.close()

@@ -1,0 +1,76 @@
+"""Who may import whom: the layout is the architecture."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# What each module may import of the project, and which third-party libraries have a home in it.
+RUNTIME = {
+    "model.emotions": (set(), set()),
+    "model.faces": ({"model.emotions"}, {"cv2", "numpy"}),
+    "model.demo": ({"model.emotions"}, {"cv2", "numpy"}),
+    "model.recognizer": ({"model.emotions", "model.faces"}, {"numpy", "ai_edge_litert", "keras"}),
+    "camera": ({"model.emotions", "model.faces", "model.recognizer", "model.demo"}, {"cv2", "numpy"}),
+    "songs.catalog": ({"model.emotions"}, {"pandas"}),
+    "app": ({"model.emotions", "model.recognizer", "camera", "songs.catalog"}, {"flask"}),
+}
+ASIDE = {"augment", "evaluate", "explore", "export", "fer2013", "make_demo", "network", "train"}
+OURS = {"app", "camera", "model", "songs", "spotify_sync"}
+PACKAGES = {"model", "songs"}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, anywhere in it; `from package import module` counts as the module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{a.name}" for a in node.names} if node.module in PACKAGES else {node.module}
+    return found
+
+
+def path_of(module: str) -> Path:
+    return ROOT / (module.replace(".", "/") + ".py")
+
+
+@pytest.mark.parametrize("module", RUNTIME)
+def test_a_module_imports_only_what_stands_below_it(module: str) -> None:
+    """Each running module imports no more of the project, and of libraries, than its place allows."""
+    allowed, libraries = RUNTIME[module]
+    ours = {name for name in imports(path_of(module)) if name.partition(".")[0] in OURS}
+    assert ours <= allowed
+    others = {name.partition(".")[0] for name in imports(path_of(module))} - OURS - {"__future__"}
+    assert {name for name in others if name not in sys.stdlib_module_names} <= libraries
+
+
+def test_training_stands_to_the_side() -> None:
+    """Nothing that runs the site imports what trains, measures or exports its networks."""
+    for module in RUNTIME:
+        assert not {name for name in imports(path_of(module)) if name.removeprefix("model.") in ASIDE}
+
+
+def test_every_module_has_a_place() -> None:
+    """A new file in `model` or `songs` must be given its place in this test."""
+    found = {path.stem for path in (ROOT / "model").glob("*.py")} - {"__init__"}
+    assert found <= ASIDE | {name.removeprefix("model.") for name in RUNTIME if name.startswith("model.")}
+
+
+def test_importing_the_site_does_nothing() -> None:
+    """`import app` prints nothing, starts no thread, and loads neither TensorFlow nor OpenCV nor pandas."""
+    script = (
+        "import app, sys, threading;"
+        "heavy = {'tensorflow', 'keras', 'cv2', 'pandas', 'ai_edge_litert', 'numpy'} & set(sys.modules);"
+        "assert not heavy, heavy; assert threading.active_count() == 1"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
