@@ -66,7 +66,7 @@ class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class Batches(keras.utils.PyDataset):
-    """Augmented batches; order and augmentation follow from seed, epoch and batch alone."""
+    """Augmented batches; order and augmentation follow from seed, epoch and batch, so a resumed run repeats them."""
 
     def __init__(self, pixels: np.ndarray, targets: np.ndarray, settings: Settings, epoch: int = 0) -> None:
         super().__init__(workers=1)
@@ -111,9 +111,9 @@ class Progress(keras.callbacks.Callback):
 class Run(keras.callbacks.Callback):
     """The folder of a run: after each epoch, a line in log.csv, then a checkpoint moved into place whole."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seed: int) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self.seed = folder, seed
 
     @property
     def checkpoint(self) -> Path:
@@ -123,6 +123,20 @@ class Run(keras.callbacks.Callback):
         """How many epochs the checkpoint has seen, 0 without one."""
         state = self.folder / "state.json"
         return int(json.loads(state.read_text())["epochs_done"]) if state.exists() else 0
+
+    def continue_in(self, network: keras.Model) -> None:
+        """Give `network`, compiled but untrained, the checkpoint's weights and optimizer state."""
+        saved = keras.models.load_model(self.checkpoint)
+        network.set_weights(saved.get_weights())
+        network.optimizer.build(network.trainable_variables)
+        for ours, theirs in zip(network.optimizer.variables, saved.optimizer.variables, strict=True):
+            ours.assign(theirs)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        # A checkpoint does not hold the random state of dropout, so it follows from seed and epoch.
+        for layer in self.model.layers:
+            if isinstance(layer, keras.layers.Dropout) and layer.rate:
+                layer.seed_generator.state.assign([self.seed, epoch])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         unfinished = self.folder / "unfinished.keras"
@@ -184,14 +198,14 @@ def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
 
 def train(data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
-    run = Run(out)
+    run = Run(out, settings.seed)
     start = _begin(run, settings, resume)
     keras.utils.set_random_seed(settings.seed)
     pixels, targets, validation = training_set(data, ferplus, settings)
     batches = Batches(pixels, targets, settings, epoch=start)
     network = compiled(settings, len(batches))
     if start:
-        network = keras.models.load_model(run.checkpoint)
+        run.continue_in(network)
     logger.info("%d pictures, %d parameters, %s", len(pixels), network.count_params(), keras.backend.backend())
     network.fit(
         batches,
@@ -199,6 +213,7 @@ def train(data: Path, ferplus: Path | None, out: Path, settings: Settings, resum
         initial_epoch=start,
         validation_data=(validation.pixels[..., None].astype(np.float32), np.eye(len(EMOTIONS))[validation.labels]),
         validation_batch_size=256,
+        shuffle=False,  # Batches shuffles, by its seed; Keras would shuffle by a state that no checkpoint holds
         callbacks=[run, Progress(settings.epochs, len(batches), start)],
         verbose=0,
     )

@@ -1,0 +1,208 @@
+"""Turn a trained run into the files that the site serves: `python -m model.export --run runs/emotions --data ...`.
+
+Writes weights/emotion.keras (the network with its probabilities), emotion.tflite (LiteRT,
+dynamic-range quantised), golden.npz (pictures and their answers) and emotion.json (labels,
+settings, data, figures), all four or none: they are made beside, checked, and moved into place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+
+from model import fer2013
+from model.augment import augment
+from model.demo import LOOP_SECONDS, demo_frame
+from model.emotions import EMOTIONS
+from model.evaluate import Report, expected_calibration_error, report
+from model.faces import to_grey
+from model.network import build_network, with_probabilities
+from model.recognizer import WEIGHTS, KerasClassifier, LiteRTClassifier, classify_in_batches
+from model.train import Settings
+
+logger = logging.getLogger(__name__)
+
+GOLDEN = 64  # pictures whose answers are kept: of the demo's faces, which are nobody's
+LITERT_TOLERANCE = 0.08  # in probability, of any class of any golden picture, for the quantised file
+LITERT_COST = 0.003  # of validation accuracy, at most, for the quantised file
+FILES = ("emotion.keras", "emotion.tflite", "golden.npz", "emotion.json")
+
+
+class ExportError(Exception):
+    """The export would not answer as the network does; nothing was replaced."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Pictures (n, 48, 48) uint8 and the float32 network's probabilities (n, 7) for them."""
+
+    pixels: np.ndarray
+    probabilities: np.ndarray
+
+
+def trained_network(checkpoint: Path, settings: Settings) -> keras.Model:
+    """The checkpoint's weights in a float32 network that gives logits."""
+    keras.mixed_precision.set_global_policy("float32")
+    try:
+        trained = keras.models.load_model(checkpoint, compile=False)
+        network = build_network(settings.widths, settings.blocks, settings.dropout)
+        network.set_weights(trained.get_weights())
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{checkpoint} is not a checkpoint of this network: {error}") from error
+    return network
+
+
+def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the least negative log likelihood on (n, 7) logits and (n,) labels."""
+    temperatures = np.geomspace(0.25, 4.0, 200)
+    rows = np.arange(len(labels))
+    losses = [-np.log(_softmax(logits / t)[rows, labels] + 1e-12).mean() for t in temperatures]
+    return float(temperatures[int(np.argmin(losses))])
+
+
+def to_litert(network: keras.Model) -> bytes:
+    """The network as a LiteRT file with weights in int8 and activations in float32."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        network.export(folder, format="tf_saved_model", verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        return bytes(converter.convert())
+
+
+def golden_pictures(seed: int) -> np.ndarray:
+    """GOLDEN pictures (n, 48, 48) uint8 of the demo's faces, moved, lit and blurred as in training."""
+    side = min(demo_frame(0).shape[:2])
+    crops = []
+    for at in np.linspace(0, LOOP_SECONDS, GOLDEN, endpoint=False):
+        frame = to_grey(demo_frame(float(at)))
+        left = (frame.shape[1] - side) // 2
+        crops.append(cv2.resize(frame[:, left : left + side], (48, 48), interpolation=cv2.INTER_AREA))
+    return augment(np.stack(crops), np.random.default_rng(seed))
+
+
+def check_golden(folder: Path) -> None:
+    """Raise ExportError unless both files in `folder` answer the golden pictures as recorded."""
+    with np.load(folder / "golden.npz") as golden:
+        pixels, expected = golden["pixels"], golden["probabilities"]
+    for classifier, tolerance in ((KerasClassifier, 1e-3), (LiteRTClassifier, LITERT_TOLERANCE)):
+        answers = classify_in_batches(classifier(folder), pixels)
+        off = float(np.abs(answers - expected).max())
+        if not off <= tolerance:
+            raise ExportError(f"{classifier.__name__} is off by {off:.4f} in probability, more than {tolerance}")
+        logger.info("%s: off by at most %.5f on %d golden pictures", classifier.__name__, off, len(pixels))
+
+
+def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
+    """Make, check and move the four files from the run's checkpoint; what emotion.json says."""
+    settings = _settings(run)
+    network = trained_network(run / "checkpoint.keras", settings)
+    validation = fer2013.load(data, "test")
+    logits = network.predict(validation.pixels[..., None].astype(np.float32), batch_size=256, verbose=0)
+    temperature = fitted_temperature(logits, validation.labels)
+    errors = _errors(logits, validation, temperature)
+    logger.info("temperature %.3f, calibration error %.4f -> %.4f", temperature, *errors)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
+        folder = Path(beside)
+        _write_networks(network, temperature, golden_pictures(settings.seed), folder)
+        check_golden(folder)
+        card = _card(run, settings, temperature, data, _measured(folder, validation))
+        _check_cost(card)
+        (folder / "emotion.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        out.mkdir(parents=True, exist_ok=True)
+        for file in FILES:
+            os.replace(folder / file, out / file)
+    return card
+
+
+def _check_cost(card: dict[str, Any]) -> None:
+    cost = card["float32_accuracy"] - card["validation"]["accuracy"]
+    if cost > LITERT_COST:
+        raise ExportError(f"quantisation costs {100 * cost:.2f} points of accuracy, more than {100 * LITERT_COST:.1f}")
+
+
+def _write_networks(network: keras.Model, temperature: float, pixels: np.ndarray, folder: Path) -> None:
+    final = with_probabilities(network, temperature)
+    final.save(folder / "emotion.keras", include_optimizer=False)
+    (folder / "emotion.tflite").write_bytes(to_litert(final))
+    answers = classify_in_batches(KerasClassifier(folder), pixels)
+    np.savez_compressed(folder / "golden.npz", pixels=pixels, probabilities=answers)
+
+
+def _measured(folder: Path, validation: fer2013.FaceSet) -> dict[str, Report]:
+    """Figures of the shipped file, and of the float32 network beside it."""
+    return {
+        name: report(classify_in_batches(classifier(folder), validation.pixels), validation.labels)
+        for name, classifier in (("litert", LiteRTClassifier), ("keras", KerasClassifier))
+    }
+
+
+def _card(run: Path, settings: Settings, temperature: float, data: Path, reports: dict[str, Report]) -> dict[str, Any]:
+    shipped = reports["litert"]
+    return {
+        "labels": list(EMOTIONS),
+        "input": "48 x 48 grey pixels, 0 to 255, float32; rescaled inside the network",
+        "settings": json.loads((run / "settings.json").read_text(encoding="utf-8")),
+        "seed": settings.seed,
+        "temperature": round(temperature, 4),
+        "data": {"file": data.name, "sha256": _digest(data)},
+        "validation": shipped.as_dict(),
+        "float32_accuracy": round(reports["keras"].accuracy, 4),
+    }
+
+
+def _errors(logits: np.ndarray, validation: fer2013.FaceSet, temperature: float) -> tuple[float, float]:
+    before, after = _softmax(logits), _softmax(logits / temperature)
+    labels = validation.labels
+    return expected_calibration_error(before, labels), expected_calibration_error(after, labels)
+
+
+def _settings(run: Path) -> Settings:
+    try:
+        saved = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"no run at {run} ({error}): train first with python -m model.train") from error
+    return Settings(**{**saved, "widths": tuple(saved["widths"])})
+
+
+def _digest(data: Path) -> str | None:
+    if not data.is_file():
+        return None
+    with data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(prog="python -m model.export", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", type=Path, default=Path("runs/emotions"), help="the folder of the run (%(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="FER2013: a folder, a zip of it, or fer2013.csv")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the files go (%(default)s)")
+    chosen = parser.parse_args(arguments)
+    try:
+        card = export(chosen.run, chosen.data, chosen.out)
+    except (ExportError, fer2013.DataError) as error:
+        raise SystemExit(str(error)) from error
+    logger.info("validation accuracy %.2f %%, in %s", 100 * card["validation"]["accuracy"], chosen.out)
+
+
+if __name__ == "__main__":
+    main()

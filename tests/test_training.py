@@ -1,0 +1,364 @@
+"""The data set, the training and its files, on small pictures made here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from model import fer2013
+from model.augment import augment
+from model.emotions import EMOTIONS, Emotion
+from model.evaluate import expected_calibration_error, report, wilson_interval
+from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
+from tests.conftest import ROOT
+
+
+def picture(seed: int, size: int = 48) -> np.ndarray:
+    """Smooth blobs: no two seeds alike."""
+    noise = np.random.default_rng(seed).integers(0, 255, (6, 6), np.uint8)
+    return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def write_folder(folder: Path, splits: tuple[str, ...] = ("train", "test"), each: int = 4) -> Path:
+    """The Kaggle layout with `each` pictures of every emotion."""
+    for s, split in enumerate(splits):
+        for e, emotion in enumerate(EMOTIONS):
+            place = folder / split / emotion
+            place.mkdir(parents=True)
+            for i in range(each):
+                seed = s * 1000 + e * 100 + i
+                cv2.imwrite(str(place / f"{fer2013.USAGES[split]}_{seed}.png"), picture(seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("fer2013"))
+
+
+def run(module: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A command of the project, as a person types it."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+# -- the data
+
+
+def test_folder_zip_and_csv_hold_the_same(folder: Path, tmp_path: Path) -> None:
+    """The three layouts give the same pictures with the same labels."""
+    archive, table = tmp_path / "fer.zip", tmp_path / "fer2013.csv"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.rglob("*.png"):
+            file.write(path, path.relative_to(folder))
+    by_folder = fer2013.load(folder, "train")
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["emotion", "pixels", "Usage"])
+        for pixels, label in zip(by_folder.pixels, by_folder.labels, strict=True):
+            writer.writerow([label, " ".join(map(str, pixels.ravel())), "Training"])
+    assert len(by_folder) == 28
+    for other in (fer2013.load(archive, "train"), fer2013.load(table, "train")):
+        assert (other.pixels == by_folder.pixels).all()
+        assert (other.labels == by_folder.labels).all()
+
+
+def test_labels_are_translated_by_name(folder: Path) -> None:
+    """Folders sort alphabetically; labels follow the order of EMOTIONS all the same."""
+    faces = fer2013.load(folder, "test")
+    for name, label in zip(faces.names, faces.labels, strict=True):
+        assert EMOTIONS[label] == Path(name).parent.name
+
+
+def test_any_folder_of_emotions_can_be_measured(tmp_path: Path) -> None:
+    """Sub-folders without a split, of some emotions, with pictures of any size, in colour."""
+    for emotion, size in ((Emotion.SAD, 200), (Emotion.HAPPY, 31)):
+        (tmp_path / emotion).mkdir()
+        cv2.imwrite(str(tmp_path / emotion / "a.jpg"), cv2.merge([picture(1, size)] * 3))
+    faces = fer2013.load(tmp_path, "test")
+    assert faces.pixels.shape == (2, 48, 48)
+    assert {EMOTIONS[label] for label in faces.labels} == {Emotion.SAD, Emotion.HAPPY}
+
+
+def test_broken_pictures_and_unknown_folders_are_named(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What does not decode and what is no emotion is left out, by name."""
+    (tmp_path / "sad").mkdir()
+    (tmp_path / "bored").mkdir()
+    cv2.imwrite(str(tmp_path / "sad" / "good.png"), picture(1))
+    cv2.imwrite(str(tmp_path / "bored" / "b.png"), picture(2))
+    (tmp_path / "sad" / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "sad" / "empty.png").write_bytes(b"")
+    assert len(fer2013.load(tmp_path, "test")) == 1
+    assert "broken.png does not decode" in caplog.text
+    assert "empty.png does not decode" in caplog.text
+    assert "bored" in caplog.text
+
+
+def test_a_broken_csv_row_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A row with too few pixels or an eighth emotion is left out with its line."""
+    good = f"3,{' '.join(['7'] * 2304)},PublicTest"
+    path = tmp_path / "fer2013.csv"
+    path.write_text("\n".join(["emotion,pixels,Usage", good, "3,1 2 3,PublicTest", good.replace("3,", "9,", 1)]))
+    assert len(fer2013.load(path, "test")) == 1
+    assert "line 3 left out" in caplog.text
+    assert "line 4 left out" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty", "broken.zip", "other.csv"])
+def test_data_that_is_none_says_so(tmp_path: Path, name: str) -> None:
+    """A missing path, an empty folder, a zip that is none and a foreign table are refused in words."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.zip").write_bytes(b"PK but not really")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(fer2013.DataError, match=name.replace(".", r"\.")):
+        fer2013.load(tmp_path / name, "train")
+
+
+def test_near_copies_are_found() -> None:
+    """Copies, mirrored, brighter and slightly noisy ones are near-copies; other pictures are not."""
+    known = np.stack([picture(i) for i in range(20)])
+    noise = np.random.default_rng(0).normal(0, 4, (48, 48))
+    mirrored, brighter = known[0][:, ::-1], (known[1] * 0.7 + 40).astype(np.uint8)
+    noisy = (known[2] + noise).clip(0, 255).astype(np.uint8)
+    others = [picture(i) for i in range(50, 60)]
+    found = fer2013.near_copies(np.stack([known[3], mirrored, brighter, noisy, *others]), known)
+    assert found.tolist() == [True] * 4 + [False] * 10
+
+
+def test_votes_become_shares(tmp_path: Path) -> None:
+    """Votes for the seven become shares; contempt and unknown count for nothing; a picture not listed has none."""
+    path = tmp_path / "ferplus.csv"
+    columns = "file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF,match"
+    path.write_text(
+        f"{columns}\ntrain/happy/Training_1.png,0,6,2,0,0,0,0,1,1,0,2\ntrain/sad/Training_2.png,0,0,0,0,0,0,0,0,0,10,2\n"
+    )
+    votes = fer2013.load_votes(path, ("x/Training_1.png", "x/Training_2.png", "x/Training_3.png"))
+    assert votes.shares[0, EMOTIONS.index(Emotion.HAPPY)] == pytest.approx(0.75)
+    assert votes.shares[0].sum() == pytest.approx(1)
+    assert votes.shares[1:].sum() == 0
+    assert votes.faceless.tolist() == [0, 1, 0]
+
+
+def test_augmentation_changes_pictures_and_repeats_by_seed() -> None:
+    """Each picture changes, shapes stay, and the same seed gives the same pictures."""
+    pictures = np.stack([picture(i) for i in range(8)])
+    one, two = (augment(pictures, np.random.default_rng(5)) for _ in range(2))
+    assert (one == two).all()
+    assert (one.shape, one.dtype) == (pictures.shape, np.uint8)
+    assert all((a != b).any() for a, b in zip(one, pictures, strict=True))
+
+
+# -- figures
+
+
+def test_report_by_hand() -> None:
+    """Four pictures, three right: accuracy, precision, recall and F1 as counted by hand."""
+    happy, sad = EMOTIONS.index(Emotion.HAPPY), EMOTIONS.index(Emotion.SAD)
+    probabilities = np.eye(7)[[happy, happy, happy, sad]]
+    figures = report(probabilities, np.array([happy, happy, sad, sad]))
+    assert figures.accuracy == 0.75
+    assert figures.per_emotion["happy"] == {"n": 2, "precision": 0.6667, "recall": 1.0, "f1": 0.8}
+    assert figures.per_emotion["sad"]["recall"] == 0.5
+    assert set(figures.per_emotion) == {"happy", "sad"}
+    assert figures.confusion[sad, happy] == 1
+
+
+def test_wilson_interval_of_a_known_case() -> None:
+    """81 of 263, an example of the literature: 0.2553 to 0.3662."""
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+def test_calibration_error_of_known_cases() -> None:
+    """Sure and always right is 0; sure and half right is 0.5."""
+    sure = np.eye(7)[[0, 0]]
+    assert expected_calibration_error(sure, np.array([0, 0])) == 0
+    assert expected_calibration_error(sure, np.array([0, 1])) == 0.5
+
+
+# -- the commands
+
+
+TINY = ("--epochs", 3, "--batch", 8, "--peak-rate", 0.01)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs, without a stop."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    done = run("model.train", "--data", folder, "--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_training_logs_every_epoch(trained: Path) -> None:
+    """log.csv has a line an epoch with training and validation figures."""
+    rows = list(csv.DictReader((trained / "log.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= rows[0].keys()
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(trained: Path, folder: Path, tmp_path: Path) -> None:
+    """Killed after an epoch and resumed, the training ends with the same figures and weights."""
+    out = tmp_path / "broken"
+    script = (
+        "import sys, os, model.train as t\n"
+        "end = t.Run.on_epoch_end\n"
+        "def die(self, epoch, logs=None):\n"
+        "    end(self, epoch, logs)\n"
+        "    os._exit(9) if epoch == 0 else None\n"
+        "t.Run.on_epoch_end = die\n"
+        "t.main(sys.argv[1:])\n"
+    )
+    arguments = [sys.executable, "-c", script, "--data", str(folder), "--out", str(out), *map(str, TINY)]
+    killed = subprocess.run(arguments, cwd=ROOT, capture_output=True, timeout=300, check=False)
+    assert killed.returncode == 9
+    resumed = run("model.train", "--data", folder, "--out", out, "--resume", *TINY)
+    assert resumed.returncode == 0, resumed.stderr
+    whole, broken = ((place / "log.csv").read_text().splitlines()[-1].split(",") for place in (trained, out))
+    assert [float(x) for x in broken] == pytest.approx([float(x) for x in whole], rel=1e-4)
+
+
+def test_a_run_is_not_overwritten_or_resumed_as_another(trained: Path, folder: Path) -> None:
+    """Without --resume a finished run is kept; with other settings it is not continued."""
+    again = run("model.train", "--data", folder, "--out", trained, *TINY)
+    assert "holds a run already" in again.stderr
+    other = run("model.train", "--data", folder, "--out", trained, "--resume", "--epochs", 9)
+    assert "other settings" in other.stderr
+    assert again.returncode == other.returncode == 1
+
+
+def test_wrong_data_ends_the_training_in_words(tmp_path: Path) -> None:
+    """A path that is not there is one sentence, not a traceback."""
+    done = run("model.train", "--data", tmp_path / "nothing", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "no data at" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_export_refuses_what_is_no_run(folder: Path, tmp_path: Path) -> None:
+    """A folder without a run is named, and nothing is written."""
+    done = run("model.export", "--run", tmp_path / "none", "--data", folder, "--out", tmp_path / "weights")
+    assert done.returncode == 1
+    assert "no run at" in done.stderr
+    assert not (tmp_path / "weights").exists()
+
+
+def test_export_writes_four_files_that_agree(trained: Path, folder: Path, tmp_path: Path) -> None:
+    """An export has both networks, golden answers and a card, and loads."""
+    out = tmp_path / "weights"
+    done = run("model.export", "--run", trained, "--data", folder, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {"emotion.keras", "emotion.tflite", "golden.npz", "emotion.json"}
+    assert check_labels(out)["labels"] == list(EMOTIONS)
+    assert load_recognizer("litert", out).classify(np.zeros((2, 48, 48, 1), np.float32)).shape == (2, 7)
+
+
+def test_a_failed_export_keeps_the_good_files(trained: Path, folder: Path, tmp_path: Path) -> None:
+    """A checkpoint that is garbage replaces nothing."""
+    out, broken = tmp_path / "weights", tmp_path / "run"
+    out.mkdir()
+    broken.mkdir()
+    (out / "emotion.tflite").write_bytes(b"good")
+    (broken / "settings.json").write_text((trained / "settings.json").read_text())
+    (broken / "checkpoint.keras").write_bytes(b"garbage")
+    done = run("model.export", "--run", broken, "--data", folder, "--out", out)
+    assert done.returncode == 1
+    assert "not a checkpoint of this network" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["emotion.tflite"]
+    assert (out / "emotion.tflite").read_bytes() == b"good"
+
+
+def test_evaluate_prints_one_json_object(folder: Path) -> None:
+    """The shipped network measured on a folder: the promised keys, nothing else on stdout."""
+    done = run("model.evaluate", "--data", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures.keys() == {"n", "accuracy", "interval", "macro_f1", "per_emotion", "ece", "ms_per_face"}
+    assert figures["n"] == 28
+    assert 0 < figures["ms_per_face"] < 1000
+
+
+def test_evaluate_prints_a_table(folder: Path) -> None:
+    """Without --json a person reads accuracy, a line an emotion, and the confusion matrix."""
+    done = run("model.evaluate", "--data", folder)
+    assert "accuracy" in done.stdout
+    assert all(done.stdout.count(emotion) >= 2 for emotion in EMOTIONS)
+
+
+# -- the shipped files
+
+
+def test_the_shipped_engines_agree() -> None:
+    """Keras and LiteRT answer the golden pictures as recorded, and each other."""
+    done = run("tests.golden")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_shipped_card_is_complete() -> None:
+    """Labels in order, the seed, the data's hash and the figures lie beside the weights; it meets its floor."""
+    card = check_labels(WEIGHTS)
+    assert card["labels"] == list(EMOTIONS)
+    assert {"settings", "seed", "data", "validation", "temperature"} <= card.keys()
+    assert card["validation"]["n"] == 3583
+    assert card["validation"]["accuracy"] >= 0.62
+    assert card["float32_accuracy"] - card["validation"]["accuracy"] <= 0.003
+
+
+def test_the_figures_people_read_are_the_cards() -> None:
+    """The README's accuracy is the one beside the weights."""
+    accuracy = check_labels(WEIGHTS)["validation"]["accuracy"]
+    assert f"{100 * accuracy:.1f} %" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("card", "says"),
+    [
+        (None, "emotion.json is missing"),
+        ("{}", "not readable"),
+        ("nonsense", "not readable"),
+        (json.dumps({"labels": sorted(EMOTIONS)}), "export again"),
+    ],
+)
+def test_weights_for_another_order_are_refused(tmp_path: Path, card: str | None, says: str) -> None:
+    """No card, a broken one, or one with another order of labels: a message, not a wrong mood."""
+    if card is not None:
+        (tmp_path / "emotion.json").write_text(card)
+    with pytest.raises(WeightsError, match=says):
+        load_recognizer("litert", tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a network" * 50])
+def test_missing_or_foreign_networks_are_refused(tmp_path: Path, content: bytes | None) -> None:
+    """Without its network, or with garbage in its place, the recognizer says which file."""
+    (tmp_path / "emotion.json").write_text(json.dumps({"labels": list(EMOTIONS)}))
+    if content is not None:
+        (tmp_path / "emotion.tflite").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"emotion\.tflite"):
+        load_recognizer("litert", tmp_path)
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    """Only engines that exist are taken."""
+    with pytest.raises(WeightsError, match="litert, keras"):
+        load_recognizer("onnx")
+
+
+def test_one_face_reads_the_same_alone_and_in_company() -> None:
+    """All faces of a frame are classified in one call, with the same answers as one by one."""
+    classify = load_recognizer().classify
+    faces = np.stack([picture(i) for i in range(5)])[..., None].astype(np.float32)
+    together = classify(faces)
+    alone = np.concatenate([classify(face[None]) for face in faces])
+    assert np.abs(together - alone).max() < 1e-4
