@@ -1,0 +1,1 @@
+"""What the site has: a playlist for each emotion."""

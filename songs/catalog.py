@@ -1,0 +1,278 @@
+"""The song lists: an emotion in, its playlist out. The only reader and writer of the CSVs.
+
+A list is `<emotion>.csv`: UTF-8, a header, one line a song. Columns beyond `COLUMNS` may be
+there and are not read. `synced.json` beside the lists says when each was last fetched.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from model.emotions import EMOTIONS, Emotion
+
+COLUMNS = ("track_id", "title", "artist", "album", "duration_ms", "added_at")
+LONGEST_TEXT = 300  # characters
+LONGEST_SONG = 24 * 60 * 60 * 1000  # milliseconds; anything above is no song
+REASONS_LOGGED = 20
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A song on Spotify, fit to be shown: its texts are cleaned and at most `LONGEST_TEXT` characters.
+
+    `duration_ms` is in milliseconds, None where it is unknown or absurd; `added_at` is an ISO date.
+    Raises ValueError on an id that is none of Spotify's, or without a title.
+    """
+
+    track_id: str
+    title: str
+    artist: str
+    album: str
+    duration_ms: int | None
+    added_at: str
+
+    def __post_init__(self) -> None:
+        for name in ("title", "artist", "album", "added_at"):
+            object.__setattr__(self, name, _clean(getattr(self, name)))
+        if not re.fullmatch("[0-9A-Za-z]{22}", self.track_id):
+            raise ValueError(f"{self.track_id[:40]!r} is not a Spotify track id (22 letters and digits)")
+        if not self.title:
+            raise ValueError("the title is missing")
+        if self.duration_ms is not None and not 0 < self.duration_ms <= LONGEST_SONG:
+            object.__setattr__(self, "duration_ms", None)
+
+    @property
+    def url(self) -> str:
+        """Where the song can be heard."""
+        return f"https://open.spotify.com/track/{self.track_id}"
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """What the site's JSON says of a song."""
+        return {
+            "track_id": self.track_id,
+            "title": self.title,
+            "artist": self.artist,
+            "album": self.album,
+            "duration_ms": self.duration_ms,
+            "url": self.url,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Playlist:
+    """The songs for an emotion, in the order of its list; `fetched_at` is ISO, None if never synced."""
+
+    emotion: Emotion
+    tracks: tuple[Track, ...]
+    fetched_at: str | None
+
+
+class Catalog:
+    """The song lists of a folder. A list that changes on disk is read again when it is next asked for.
+
+    Threads may share a Catalog: one lock covers everything it remembers. A list that cannot be
+    read leaves the songs last read in place (none, if there were none), and the log says why.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lists = {e: _Remembered[tuple[Track, ...]](folder / f"{e}.csv", _songs, ()) for e in EMOTIONS}
+        self._synced = _Remembered[Mapping[str, str]](folder / "synced.json", _fetch_times, {})
+        self._lock = threading.Lock()
+
+    def playlist(self, emotion: Emotion) -> Playlist:
+        """The songs for an emotion, as its list stands now. Never raises on what a file holds."""
+        with self._lock:
+            return Playlist(emotion, self._lists[emotion].value(), self._synced.value().get(emotion))
+
+
+def read_tracks(path: Path) -> tuple[list[Track], list[str]]:
+    """The good rows of a list, and for every other row why it was dropped ("line 7: the title is missing").
+
+    A duration that is no number of milliseconds becomes None; its row stays. Of two rows with
+    one id the first stays. Raises OSError if the file cannot be opened, ValueError if it is no song list.
+    """
+    rows, dropped = _rows(path.read_bytes().decode("utf-8-sig", errors="surrogateescape"))
+    tracks: dict[str, Track] = {}
+    for line, row in rows.items():
+        try:
+            track = _track(row)
+            if track.track_id in tracks:
+                raise ValueError(f"{track.track_id} is in the list already")
+            tracks[track.track_id] = track
+        except ValueError as error:
+            dropped[line] = str(error)
+    return list(tracks.values()), [f"line {line}: {dropped[line]}" for line in sorted(dropped)]
+
+
+def write_tracks(path: Path, tracks: Iterable[Track]) -> None:
+    """Make `path` the list of these songs, all at once or not at all. Raises OSError."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    rows.writerows([getattr(track, column) for column in COLUMNS] for track in tracks)
+    replace_text(path, text.getvalue())
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Make `text` the content of a file: a reader sees the old one or the new one, whole. Raises OSError.
+
+    The file's permissions stay; after an error the old content does too, and nothing is left beside it.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            part.chmod(stat.S_IMODE(path.stat().st_mode))
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+class _Remembered(Generic[T]):
+    """What a file said when it was last good, read again once the file has changed. Not for two threads at once."""
+
+    def __init__(self, path: Path, read: Callable[[Path], T], nothing: T) -> None:
+        self._path, self._read, self._value = path, read, nothing
+        self._seen: tuple[int, ...] | None = ()
+        self._trouble = ""
+
+    def value(self) -> T:
+        """The file's content, or what it said last with a line in the log."""
+        try:
+            # Stamped before it is read: what is written meanwhile is read next time.
+            stamp = _stamp(self._path)
+            if stamp != self._seen:
+                self._value, self._seen, self._trouble = self._read(self._path), stamp, ""
+        except ValueError as error:
+            self._seen, self._trouble = stamp, ""
+            logger.warning("%s is not used, what it said last stays: %s", self._path, error)
+        except OSError as error:
+            # It may pass without the file changing (too many open files), so it is tried again
+            # with every request, and logged once.
+            if self._trouble != str(error):
+                logger.warning("%s cannot be read, what it said last stays: %s", self._path, error.strerror)
+            self._seen, self._trouble = (), str(error)
+        return self._value
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes when the file does; None without a file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def _songs(path: Path) -> tuple[Track, ...]:
+    """The songs of a list; what is wrong with it goes to the log. ValueError if no row of it is good."""
+    tracks, dropped = read_tracks(path)
+    reasons = "; ".join(dropped[:REASONS_LOGGED]) + ("; ..." if len(dropped) > REASONS_LOGGED else "")
+    if dropped and not tracks:
+        raise ValueError(f"no row is good: {reasons}")
+    if dropped:
+        logger.warning("%s: %d songs, and %d rows dropped: %s", path, len(tracks), len(dropped), reasons)
+    elif not tracks:
+        logger.warning("%s has no songs", path)
+    return tuple(tracks)
+
+
+def _fetch_times(path: Path) -> dict[str, str]:
+    """When each list was fetched, by emotion; empty if the file is absent or broken."""
+    try:
+        entries = json.loads(path.read_bytes())
+        return {name: entry["fetched_at"] for name, entry in entries.items() if _is_fetch(entry)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError, RecursionError) as error:
+        logger.warning("%s is not understood, the lists show no date: %s", path, error)
+        return {}
+
+
+def _is_fetch(entry: Any) -> bool:
+    try:
+        return bool(datetime.fromisoformat(entry["fetched_at"]))
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:
+    """The rows of a CSV by line number, and why other lines are no rows. ValueError if it is no song list."""
+    import pandas  # here: it takes longer to import than the rest of the site
+
+    lines = {n: line.rstrip("\n") for n, line in enumerate(io.StringIO(text, newline=None), 1) if line.strip()}
+    header = lines.pop(next(iter(lines))) if lines else ""
+    width = _width(header)
+    # pandas does not say which lines it skips, and loses all that follows an unclosed quotation
+    # mark. A song takes one line, so each line is checked by itself and brings its number along.
+    faults = {n: fault for n, line in lines.items() if (fault := _fault(line, width))}
+    numbered = [f"line,{header}", *(f"{n},{line}" for n, line in lines.items() if n not in faults)]
+    frame = pandas.read_csv(io.StringIO("\n".join(numbered)), dtype=str, keep_default_na=False)
+    return {int(row["line"]): row for row in frame.to_dict("records")}, faults
+
+
+def _width(header: str) -> int:
+    """How many columns a list has. ValueError if one of `COLUMNS` is not among them."""
+    try:
+        names = next(csv.reader([header], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"its first line is no header: {error}") from None
+    if missing := [column for column in COLUMNS if column not in names]:
+        raise ValueError(f"it has no column {', '.join(missing)} (a list is UTF-8, its columns separated by commas)")
+    return len(names)
+
+
+def _fault(line: str, width: int) -> str | None:
+    """Why a line is no row, or None if it is one."""
+    try:
+        line.encode()
+        found = len(next(csv.reader([line], strict=True)))
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    except csv.Error as error:
+        return f"it cannot be parsed, look at its quotation marks ({error})"
+    return None if found == width else f"it has not the header's {width} columns but {found}"
+
+
+def _track(row: Mapping[Any, str]) -> Track:
+    """A row as a song. ValueError says what is wrong with it."""
+    return Track(
+        row["track_id"].strip(),
+        row["title"],
+        row["artist"],
+        row["album"],
+        _duration(row["duration_ms"]),
+        row["added_at"],
+    )
+
+
+def _duration(text: str) -> int | None:
+    """Milliseconds; a spreadsheet's "218933.0" is a number too."""
+    number = re.fullmatch(r"\s*([0-9]{1,9})(\.0*)?\s*", text)
+    return int(number[1]) if number else None
+
+
+def _clean(text: str) -> str:
+    """One line of printable text, bounded. Joiners stay: emoji and Persian need them."""
+    printable = "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text)
+    return " ".join(printable.split())[:LONGEST_TEXT].rstrip()
