@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
+# Install a Debian package, when root on Debian.
+debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
+
 .PHONY: run serve test lint bench clean
 
 run: .venv/serve
@@ -25,7 +29,8 @@ bench: .venv/test
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Visage FM needs Python 3.11 or newer: make PYTHON=python3.12 run"; exit 1; }
-	$(PYTHON) -m venv .venv || { echo "no venv module: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; $(call debian,python3-venv) && $(PYTHON) -m venv .venv; } || \
+	  { rm -rf .venv; echo "No virtual environment could be made: apt install python3-venv, then again"; exit 1; }
 
 .venv/serve: requirements-serve.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-serve.txt
@@ -39,11 +44,8 @@ bench: .venv/test
 .PHONY: browser
 browser:
 ifeq ($(CHROMIUM),)
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
-	else \
-	  echo "No Chromium: the browser tests will be skipped. Install it with: sudo apt install chromium"; \
-	fi
+	@$(call debian,chromium) || \
+	  echo "No Chromium: the browser tests will be skipped. Install it with: sudo apt install chromium"
 endif
 
 clean:
