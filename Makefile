@@ -13,7 +13,7 @@ run: .venv/serve
 	$(BIN)/python app.py
 
 serve: .venv/serve
-	$(BIN)/gunicorn -c gunicorn.conf.py "app:create_app()"
+	$(BIN)/gunicorn -c gunicorn.conf.py
 
 test: .venv/test browser
 	$(BIN)/python -m pytest

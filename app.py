@@ -23,12 +23,13 @@ from model.emotions import EMOTIONS, Emotion, Reading, Smoothing
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
-    from songs.catalog import Catalog, Playlist
 
     from camera import Camera, Snapshot
     from model.recognizer import Recognizer
+    from songs.catalog import Catalog, Playlist
 
 HERE = Path(__file__).parent
+LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "localhost", "::1": "[::1]"}
 PREFIX = "VISAGE_"
 
 
@@ -124,19 +125,22 @@ def create_app(config: Mapping[str, Any] | None = None, services: Services | Non
     app.config.from_mapping(_checked(config or {}))
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["visage"] = services or make_services(app.config)
+    if app.config["HOST"] in LOOPBACK:
+        app.config["TRUSTED_HOSTS"] = list(LOOPBACK.values())
+    app.before_request(_refuse_other_sites)
     app.after_request(_secured)
     for route, view in ROUTES.items():
         app.add_url_rule(route, view_func=view, methods=["POST"] if view is pause else ["GET"])
-    app.register_error_handler(404, _not_found)
+    for code in (400, 403, 404):
+        app.register_error_handler(code, _in_words)
     return app
 
 
 def make_services(config: Mapping[str, Any]) -> Services:
     """The recognizer, the camera (asleep) and the catalog, as the settings say."""
-    from songs.catalog import Catalog
-
     from camera import Camera
     from model.recognizer import load_recognizer
+    from songs.catalog import Catalog
 
     recognizer = load_recognizer(config["ENGINE"])
     rules = Smoothing(**{field.name: config[field.name.upper()] for field in fields(Smoothing)})
@@ -154,6 +158,12 @@ def _services() -> Services:
     return services
 
 
+def _refuse_other_sites() -> None:
+    """A page elsewhere may link here, but neither start this camera nor embed what it shows."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" and request.endpoint != "index":
+        abort(403, description="only this site's own page may ask for this")
+
+
 def _secured(response: Response) -> Response:
     """Nothing third-party loads, nothing frames the page, nothing live is cached."""
     response.headers.setdefault(
@@ -162,13 +172,14 @@ def _secured(response: Response) -> Response:
     )
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _not_found(error: Exception) -> tuple[Response, int]:
-    return jsonify(error=getattr(error, "description", "not found")), 404
+def _in_words(error: Exception) -> tuple[Response, int]:
+    return jsonify(error=getattr(error, "description", str(error))), getattr(error, "code", 500)
 
 
 # -- routes --------------------------------------------------------------------------------------
@@ -297,43 +308,50 @@ def _limit_sends(environment: Mapping[str, Any]) -> None:
 # -- running it ----------------------------------------------------------------------------------
 
 
-def check_start(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings, once all that can be known to be wrong before the start is not. SystemExit says what is."""
-    from model.recognizer import WeightsError, check_labels
-
+def check_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings in force; SystemExit says what is wrong with them."""
     try:
-        settings = settings_from(environment)
-        check_labels()
-    except (SettingsError, WeightsError) as error:
+        return settings_from(environment)
+    except SettingsError as error:
         raise SystemExit(f"Visage FM cannot start: {error}") from None
-    _check_port(settings["HOST"], settings["PORT"])
-    return settings
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
+    """SystemExit if another program listens there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            reason = error.strerror or str(error)
             raise SystemExit(
-                f"Visage FM cannot start at {host}:{port} ({reason}). If another program has the port, "
-                f"choose one: VISAGE_PORT={port + 1 if port < 65535 else 5001}"
+                f"Visage FM cannot start at {host}:{port}: {error.strerror or error}. If another program "
+                f"has the port, choose one: VISAGE_PORT={port + 1 if port < 65535 else 5001}"
             ) from None
 
 
+def serve() -> Flask:
+    """The website for gunicorn. What keeps it from starting is said in a line, and gunicorn stops."""
+    from model.recognizer import WeightsError
+
+    try:
+        return create_app()
+    except (SettingsError, WeightsError) as error:
+        print(f"Visage FM cannot start: {error}", file=sys.stderr)
+        raise SystemExit(BOOT_ERROR) from None
+
+
 def main() -> None:
-    """Check the settings and hand over to gunicorn, or to Flask's own server where there is none (Windows)."""
-    settings = check_start(os.environ)
+    """Check what can be checked and become gunicorn, or Flask's own server where there is none (Windows)."""
+    settings = check_settings(os.environ)
+    check_port(settings["HOST"], settings["PORT"])
     if sys.platform != "win32":
-        os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(HERE / "gunicorn.conf.py"), WSGI])
+        os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(HERE / "gunicorn.conf.py")])
     logging.basicConfig(level=logging.WARNING)
-    create_app().run(settings["HOST"], settings["PORT"], threaded=True)
+    serve().run(settings["HOST"], settings["PORT"], threaded=True)
 
 
-WSGI = "app:create_app()"
+BOOT_ERROR = 3  # the exit code on which gunicorn stops instead of trying again
 
 if __name__ == "__main__":
     main()

@@ -5,11 +5,12 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from app import check_start, settings_from
+from app import check_settings
 
-_settings = settings_from(os.environ) if os.environ.get("GUNICORN_CHECKED") else check_start(os.environ)
+_settings = check_settings(os.environ)
 _host = f"[{_settings['HOST']}]" if ":" in _settings["HOST"] else _settings["HOST"]
 
+wsgi_app = "app:serve()"
 bind = f"{_host}:{_settings['PORT']}"
 workers = 1
 worker_class = "gthread"
@@ -25,6 +26,5 @@ def when_ready(server):
 
 
 def worker_exit(server, worker):
-    app = worker.wsgi
-    if app is not None:
+    if app := getattr(worker, "wsgi", None):  # None when it could not start
         app.extensions["visage"].close()

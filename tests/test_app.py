@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup, Tag
 from flask.testing import FlaskClient
-from songs.catalog import Catalog
 
 from app import SETTINGS, Services, SettingsError, create_app, settings_from
 from camera import Camera
 from model.emotions import EMOTIONS
+from songs.catalog import Catalog
 from tests.conftest import ROOT, Source, eventually
 
 
@@ -263,3 +263,22 @@ def test_live_services_come_from_the_settings(tmp_path: Path) -> None:
     services = app.extensions["visage"]
     assert (services.camera.source, services.camera.max_viewers, services.camera.rules.hold) == ("demo", 3, 2.5)
     services.close()
+
+
+# -- other sites
+
+
+def test_another_site_cannot_start_the_camera(client: FlaskClient, source: Source) -> None:
+    """A page elsewhere that embeds the stream gets a 403 and the camera stays off; a link to the page works."""
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    refused = client.get("/video_feed", headers=elsewhere)
+    assert (refused.status_code, source.opened) == (403, 0)
+    assert client.post("/pause", headers=elsewhere).status_code == 403
+    assert client.get("/", headers=elsewhere).status_code == 200
+
+
+def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
+    """A name that somebody points at 127.0.0.1 does not get the page, nor the picture."""
+    for path in ("/", "/video_feed", "/state"):
+        assert client.get(path, headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/state", headers={"Host": "127.0.0.1:5000"}).status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -75,13 +76,13 @@ def answers(site: Site) -> bool:
         return False
 
 
-def refused(**settings: str) -> str:
-    """What a start that is refused prints; it ends with exit code 1 and without a traceback."""
+def refused(code: int = 1, cwd: Path = ROOT, **settings: str) -> str:
+    """What a start that is refused prints; it ends with an exit code and without a traceback."""
     environment = {**os.environ, "VISAGE_PORT": str(free_port()), **settings}
     done = subprocess.run(
-        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "app.py"], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == code
     assert "Traceback" not in done.stderr
     return done.stderr
 
@@ -101,6 +102,16 @@ def test_wrong_settings_end_the_start_with_a_sentence() -> None:
 def test_a_taken_port_suggests_another(demo: Site) -> None:
     """A second site on the same port says so, and which to try."""
     assert f"VISAGE_PORT={demo.port + 1}" in refused(VISAGE_PORT=str(demo.port))
+
+
+def test_weights_that_cannot_be_loaded_end_the_start_with_a_sentence(tmp_path: Path) -> None:
+    """Without its network the site does not come up to guess, and does not try for ever."""
+    copy = tmp_path / "site"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "docs", "tests", "__pycache__"))
+    (copy / "model/weights/emotion.tflite").write_bytes(b"garbage")
+    assert "emotion.tflite is not a LiteRT network" in refused(3, cwd=copy)
+    (copy / "model/weights/emotion.json").unlink()
+    assert "emotion.json is missing" in refused(3, cwd=copy)
 
 
 def test_the_site_reads_the_demo(demo: Site) -> None:
