@@ -111,16 +111,20 @@ class FaceTracker:
 
     CONFIRM, MEMORY = 2, 3
     SCAN_EVERY = 15  # frames between full scans while a face is being followed
+    REST_EVERY = 3  # frames between full scans of an empty room, which would else keep a core busy
     STEADY = 0.6  # share of a new box in the box shown, for small movements
 
     def __init__(self, detector: HaarDetector) -> None:
         self._detector = detector
         self._seen: deque[list[Box]] = deque(maxlen=self.MEMORY)
         self._shown: list[Box] = []
-        self._since_scan = 0
+        self._since_scan = self.SCAN_EVERY
 
     def detect(self, frame: Frame) -> list[Box]:
         """The boxes of the faces in the next frame of the video, in its pixels, largest first."""
+        if not any(self._seen) and self._since_scan + 1 < self.REST_EVERY:
+            self._since_scan += 1
+            return []
         self._seen.append(self._look(frame))
         known = [box for boxes in reversed(self._seen) for box in boxes]
         confirmed: list[Box] = []

@@ -137,3 +137,14 @@ def test_following_is_a_look_around_the_last_face(haar: HaarDetector) -> None:
     found = [len(tracker.detect(demo_frame(i / 30))) for i in range(60)]
     assert found[2:].count(1) >= 55
     assert scans <= 12
+
+
+def test_an_empty_room_is_scanned_less_often() -> None:
+    """With nobody there, every third frame is scanned; the first face ends that at once."""
+    scripted = Scripted([[] for _ in range(30)])
+    tracker = FaceTracker(scripted)
+    assert [tracker.detect(grey_frame()) for _ in range(30)] == [[]] * 30
+    assert scripted.scans == 10
+    box = Box(100, 100, 80, 80)
+    scripted.script = [[box]] * 10
+    assert sum(bool(tracker.detect(grey_frame())) for _ in range(6)) >= 3
