@@ -19,9 +19,25 @@ RUNTIME = {
     "model.recognizer": ({"model.emotions", "model.faces"}, {"numpy", "ai_edge_litert", "keras"}),
     "camera": ({"model.emotions", "model.faces", "model.recognizer", "model.demo"}, {"cv2", "numpy"}),
     "songs.catalog": ({"model.emotions"}, {"pandas"}),
+    "songs.spotify": (set(), {"spotipy", "requests"}),
+    "spotify_sync": ({"model.emotions", "songs.catalog", "songs.spotify"}, set()),
     "app": ({"model.emotions", "model.recognizer", "camera", "songs.catalog"}, {"flask"}),
 }
-ASIDE = {"augment", "evaluate", "explore", "export", "fer2013", "make_demo", "network", "train"}
+ASIDE = {
+    "augment",
+    "corruptions",
+    "evaluate",
+    "explore",
+    "export",
+    "fer2013",
+    "ferplus",
+    "figures",
+    "make_demo",
+    "network",
+    "plots",
+    "robustness",
+    "train",
+}
 OURS = {"app", "camera", "model", "songs", "spotify_sync"}
 PACKAGES = {"model", "songs"}
 
