@@ -1,7 +1,8 @@
 """Measure the shipped network: `python -m model.evaluate --data fer2013.zip`.
 
 Runs on the LiteRT file as it ships, one view a picture. `--data` is FER2013 in any layout, or any
-folder of pictures in `<emotion>/` sub-folders, of any size.
+folder of pictures in `<emotion>/` sub-folders, of any size. Further figures, by flags: agreement
+with what people saw (`--ferplus`), poor pictures (`--robustness`), charts (`--plots`).
 """
 
 from __future__ import annotations
@@ -9,76 +10,29 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model import fer2013
-from model.emotions import EMOTIONS
+from model.emotions import EMOTIONS, Emotion
+from model.ferplus import load_ballot
+from model.figures import (
+    Agreement,
+    Report,
+    agreement,
+    calibration_bins,
+    report,
+    restricted,
+)
 from model.recognizer import WEIGHTS, Classifier, LiteRTClassifier, WeightsError, check_labels, classify_in_batches
+from model.robustness import SURE, Robustness, robustness
 
-
-@dataclass(frozen=True)
-class Report:
-    """Figures over n pictures; `confusion` is (7, 7), a row an actual emotion, a column a predicted one."""
-
-    n: int
-    accuracy: float
-    interval: tuple[float, float]
-    macro_f1: float
-    per_emotion: dict[str, dict[str, float]]
-    ece: float
-    confusion: np.ndarray
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, to four decimals."""
-        return {
-            "n": self.n,
-            "accuracy": round(self.accuracy, 4),
-            "interval": [round(edge, 4) for edge in self.interval],
-            "macro_f1": round(self.macro_f1, 4),
-            "per_emotion": self.per_emotion,
-            "ece": round(self.ece, 4),
-        }
-
-
-def report(probabilities: np.ndarray, labels: np.ndarray) -> Report:
-    """Figures for probabilities (n, 7) against labels (n,)."""
-    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
-    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
-    hits, n = int(confusion.trace()), len(labels)
-    per_emotion = {str(emotion): _of_class(confusion, i) for i, emotion in enumerate(EMOTIONS) if confusion[i].sum()}
-    macro_f1 = sum(figures["f1"] for figures in per_emotion.values()) / len(per_emotion)
-    ece = expected_calibration_error(probabilities, labels)
-    return Report(n, hits / n, wilson_interval(hits, n), macro_f1, per_emotion, ece, confusion)
-
-
-def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share: Wilson, "Probable Inference", 1927."""
-    share, spread = hits / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return centre - half, centre + half
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """The mean gap between confidence and accuracy over equal-width bins (Guo et al., 2017)."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[which == b].mean() - confidence[which == b].mean()) * (which == b).mean() for b in set(which)]
-    return float(sum(gaps))
-
-
-def _of_class(confusion: np.ndarray, i: int) -> dict[str, float]:
-    hits, actual, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
-    precision, recall = hits / predicted if predicted else 0.0, hits / actual
-    f1 = 2 * hits / (actual + predicted)
-    return {"n": actual, "precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
+FOUR = (Emotion.ANGRY, Emotion.HAPPY, Emotion.SAD, Emotion.NEUTRAL)
+SUBSETS = {"four": FOUR, "five": (*FOUR, Emotion.FEAR)}
 
 
 def milliseconds_a_face(classify: Classifier, pixels: np.ndarray, times: int = 200) -> float:
@@ -92,43 +46,136 @@ def milliseconds_a_face(classify: Classifier, pixels: np.ndarray, times: int = 2
     return float(np.median(spent[10:]) * 1000)
 
 
-def _printed(result: Report, milliseconds: float) -> str:
+def _report_lines(result: Report, milliseconds: float) -> Iterator[str]:
     low, high = result.interval
-    lines = [
+    yield (
         f"pictures {result.n}   accuracy {result.accuracy:.2%} (95 %: {low:.2%} to {high:.2%})   "
-        f"macro F1 {result.macro_f1:.3f}   calibration error {result.ece:.3f}   {milliseconds:.2f} ms a face",
-        "",
-        f"{'':10}{'n':>6}{'precision':>11}{'recall':>8}{'F1':>7}",
-    ]
+        f"macro F1 {result.macro_f1:.3f}   calibration error {result.ece:.3f}   {milliseconds:.2f} ms a face"
+    )
+    yield ""
+    yield f"{'':10}{'n':>6}{'precision':>11}{'recall':>8}{'F1':>7}"
     for emotion, row in result.per_emotion.items():
-        lines.append(f"{emotion:10}{row['n']:6.0f}{row['precision']:11.3f}{row['recall']:8.3f}{row['f1']:7.3f}")
-    lines += ["", "actual \\ read as".ljust(17) + "".join(f"{emotion:>9}" for emotion in EMOTIONS)]
-    for emotion, row in zip(EMOTIONS, result.confusion, strict=True):
-        lines.append(f"{emotion:17}" + "".join(f"{count:9d}" for count in row))
-    return "\n".join(lines)
+        yield f"{emotion:10}{row['n']:6.0f}{row['precision']:11.3f}{row['recall']:8.3f}{row['f1']:7.3f}"
+    yield ""
+    yield "actual \\ read as".ljust(17) + "".join(f"{emotion:>9}" for emotion in EMOTIONS)
+    for emotion, counts in zip(EMOTIONS, result.confusion, strict=True):
+        yield f"{emotion:17}" + "".join(f"{count:9d}" for count in counts)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+def _subset_lines(probabilities: np.ndarray, labels: np.ndarray) -> Iterator[str]:
+    yield ""
+    for name, emotions in SUBSETS.items():
+        result = restricted(probabilities, labels, emotions)
+        low, high = result.interval
+        yield (
+            f"only {name} ({', '.join(emotions)}): pictures {result.n}   "
+            f"accuracy {result.accuracy:.2%} (95 %: {low:.2%} to {high:.2%})   macro F1 {result.macro_f1:.3f}"
+        )
+
+
+def _agreement_line(agreed: Agreement) -> str:
+    return (
+        f"what most of ten people saw (FER+), where that is one of the seven: pictures {agreed.n}   "
+        f"network {agreed.network:.2%}   FER2013's label {agreed.label:.2%}"
+    )
+
+
+def _robustness_lines(result: Robustness, neutral: str) -> Iterator[str]:
+    yield f"\n{'pictures':22}{'accuracy':>10}{'macro F1':>10}"
+    for name, figures in result.corruptions.items():
+        yield f"{name:22}{figures.accuracy:10.2%}{figures.macro_f1:10.3f}"
+    yield f"\n{result.n_neutral} pictures that {neutral} calls neutral are read as"
+    yield "   ".join(f"{emotion} {share:.1%}" for emotion, share in result.neutral_read_as.items())
+    yield f"\n{'how sure of':34}{'n':>6}{'mean confidence':>17}{f'at {SURE} or more':>17}"
+    for name, doubt in result.doubts.items():
+        yield f"{name:34}{doubt.n:6d}{doubt.confidence:17.3f}{doubt.sure:17.1%}"
+
+
+def _draw(folder: Path, run: Path | None, result: Report, probabilities: np.ndarray, labels: np.ndarray) -> None:
+    """The charts as files; DataError when one cannot be drawn or written."""
+    try:
+        from model.plots import confusion_chart, reliability_chart, training_chart
+    except ImportError as error:
+        raise fer2013.DataError(f"charts need matplotlib ({error}): pip install -r requirements.txt") from error
+    try:
+        confusion_chart(result.confusion, folder / "confusion.png")
+        reliability_chart(calibration_bins(probabilities, labels), result.ece, folder / "reliability.png")
+    except OSError as error:
+        raise fer2013.DataError(f"cannot write charts to {folder} ({error}): choose another --plots") from error
+    if run:
+        try:
+            training_chart(run / "log.csv", folder / "training.png")
+        except (OSError, ValueError) as error:
+            raise fer2013.DataError(f"no run to draw at {run} ({error}): give the --out of model.train") from error
+
+
+def load_network(path: Path) -> Classifier:
+    """The network of a folder, or a .tflite file with emotion.json beside it; WeightsError unless it reads faces."""
+    folder, file = (path.parent, path.name) if path.is_file() else (path, "emotion.tflite")
+    check_labels(folder)
+    classify = LiteRTClassifier(folder, file)
+    check_answers(classify, folder / file)
+    return classify
+
+
+def check_answers(classify: Classifier, path: Path) -> None:
+    """Raise WeightsError unless the network in `path` takes faces and gives seven probabilities for each."""
+    try:
+        answers = classify(np.zeros((2, fer2013.SIZE, fer2013.SIZE, 1), np.float32))
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path} takes no faces of 48 x 48 ({error}): export it again") from error
+    if answers.shape != (2, len(EMOTIONS)) or not np.allclose(answers.sum(axis=1), 1, atol=0.01):
+        raise WeightsError(f"{path} does not give {len(EMOTIONS)} probabilities a face: export it again")
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.evaluate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="FER2013, or a folder of <emotion>/ pictures")
     parser.add_argument("--split", choices=sorted(fer2013.USAGES), default="test", help="(%(default)s)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of the network (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--ferplus", type=Path, help="FER+ votes (ferplus.csv): agreement with what people saw")
+    parser.add_argument("--robustness", action="store_true", help="poor pictures, neutral faces, no faces (a minute)")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write charts to this folder")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="with --plots: the run whose training is drawn")
     chosen = parser.parse_args(arguments)
+    if chosen.run and not chosen.plots:
+        parser.error("--run is drawn: say where to with --plots DIR")
+    return chosen
+
+
+def evaluate(chosen: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The figures asked for: as they go into JSON, and as lines to read."""
+    classify, faces = load_network(chosen.weights), fer2013.load(chosen.data, chosen.split)
+    ballot = load_ballot(chosen.ferplus, faces.names) if chosen.ferplus else None
+    probabilities = classify_in_batches(classify, faces.pixels)
+    result, milliseconds = report(probabilities, faces.labels), milliseconds_a_face(classify, faces.pixels)
+    figures = {**result.as_dict(), "ms_per_face": round(milliseconds, 3)}
+    lines = list(_report_lines(result, milliseconds))
+    if len(result.per_emotion) == len(EMOTIONS):
+        lines += _subset_lines(probabilities, faces.labels)
+    if ballot:
+        agreed = agreement(probabilities, faces.labels, ballot)
+        figures["ferplus"] = {"n": agreed.n, "network": round(agreed.network, 4), "label": round(agreed.label, 4)}
+        lines.append(_agreement_line(agreed))
+    if chosen.robustness:
+        borne = robustness(classify, faces, ballot)
+        figures["robustness"] = borne.as_dict()
+        lines += _robustness_lines(borne, "a FER+ majority" if ballot else "the label")
+    if chosen.plots:
+        _draw(chosen.plots, chosen.run, result, probabilities, faces.labels)
+    return figures, lines
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    chosen = _parse(arguments)
     try:
-        check_labels(chosen.weights)
-        classify = LiteRTClassifier(chosen.weights)
-        faces = fer2013.load(chosen.data, chosen.split)
+        figures, lines = evaluate(chosen)
     except (WeightsError, fer2013.DataError) as error:
         raise SystemExit(str(error)) from error
-    result = report(classify_in_batches(classify, faces.pixels), faces.labels)
-    milliseconds = milliseconds_a_face(classify, faces.pixels)
-    if chosen.json:
-        print(json.dumps({**result.as_dict(), "ms_per_face": round(milliseconds, 3)}))
-    else:
-        print(_printed(result, milliseconds))
+    print(json.dumps(figures) if chosen.json else "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from model import fer2013
 from model.augment import augment
 from model.demo import LOOP_SECONDS, demo_frame
 from model.emotions import EMOTIONS
-from model.evaluate import Report, expected_calibration_error, report
 from model.faces import to_grey
+from model.figures import Report, expected_calibration_error, report
 from model.network import build_network, with_probabilities
 from model.recognizer import WEIGHTS, KerasClassifier, LiteRTClassifier, classify_in_batches
 from model.train import Settings

@@ -1,9 +1,8 @@
-"""The data: FER2013 pictures and labels, FER+ votes, and which pictures to leave out.
+"""The data: FER2013 pictures and labels, and which pictures to leave out.
 
 Three layouts are read: the Kaggle folder (`train/<emotion>/`, `test/<emotion>/`), a zip of it, and
 the original `fer2013.csv`. Source: Goodfellow et al., "Challenges in Representation Learning: A
-report on three machine learning contests", 2013. FER+ votes: Barsoum et al., "Training Deep
-Networks for Facial Expression Recognition with Crowd-Sourced Label Distribution", 2016.
+report on three machine learning contests", 2013.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import csv
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,16 +25,9 @@ logger = logging.getLogger(__name__)
 
 SIZE = 48
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+# What a damaged zip or table raises, an encrypted zip (RuntimeError) and a file that may not be read.
+UNREADABLE = (OSError, RuntimeError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile, zlib.error)
 USAGES = {"train": "Training", "test": "PublicTest"}
-VOTES = {
-    "anger": Emotion.ANGRY,
-    "disgust": Emotion.DISGUST,
-    "fear": Emotion.FEAR,
-    "happiness": Emotion.HAPPY,
-    "sadness": Emotion.SAD,
-    "surprise": Emotion.SURPRISE,
-    "neutral": Emotion.NEUTRAL,
-}
 
 
 class DataError(Exception):
@@ -58,14 +51,6 @@ class FaceSet:
         return FaceSet(self.pixels[index], self.labels[index], tuple(self.names[i] for i in index))
 
 
-@dataclass(frozen=True)
-class Votes:
-    """FER+ votes a picture: shares (n, 7) that sum to one or are all zero; `faceless` (n,) share of no face."""
-
-    shares: np.ndarray
-    faceless: np.ndarray
-
-
 def load(source: Path, split: str) -> FaceSet:
     """The pictures of one split, "train" or "test", of a folder, a zip or a csv.
 
@@ -74,27 +59,13 @@ def load(source: Path, split: str) -> FaceSet:
     """
     if not source.exists():
         raise DataError(f"no data at {source}: give a folder with train/ and test/, a zip of it, or fer2013.csv")
-    if source.suffix == ".csv":
-        return _stack(_csv_rows(source, split), source)
-    files = _zip_files(source) if source.suffix == ".zip" else _folder_files(source)
-    return _stack(_decoded(_of_split(files, split, source)), source)
-
-
-def load_votes(path: Path, names: tuple[str, ...]) -> Votes:
-    """The FER+ votes for pictures by name; all zero for a picture that FER+ does not list."""
-    shares, faceless = np.zeros((len(names), len(EMOTIONS)), np.float32), np.zeros(len(names), np.float32)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not rows.fieldnames or not {"file", "NF", *VOTES} <= set(rows.fieldnames):
-            raise DataError(f"{path} is no FER+ table: it needs the columns file, NF, {', '.join(VOTES)}")
-        by_name = {_key(row["file"]): row for row in rows}
-    for i, name in enumerate(names):
-        if row := by_name.get(_key(name)):
-            for column, emotion in VOTES.items():
-                shares[i, EMOTIONS.index(emotion)] = float(row[column])
-            faceless[i] = float(row["NF"]) / 10
-    total = shares.sum(axis=1, keepdims=True)
-    return Votes(np.divide(shares, total, out=np.zeros_like(shares), where=total > 0), faceless)
+    try:
+        if source.suffix == ".csv":
+            return _stack(_csv_rows(source, split), source)
+        files = _zip_files(source) if source.suffix == ".zip" else _folder_files(source)
+        return _stack(_decoded(_of_split(files, split, source)), source)
+    except UNREADABLE as error:
+        raise DataError(f"{source} cannot be read to its end ({error}): mend it, or download it again") from error
 
 
 def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0) -> np.ndarray:
@@ -118,11 +89,7 @@ def _thumbnails(pixels: np.ndarray) -> np.ndarray:
     return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
 
 
-def _key(name: str) -> str:
-    """What identifies a picture in every layout, e.g. Training_3908."""
-    return PurePosixPath(name).stem
-
-
+_CODES = {str(code): emotion for code, emotion in enumerate(EMOTIONS)}
 File = tuple[PurePosixPath, Callable[[], bytes]]
 
 
@@ -133,11 +100,7 @@ def _folder_files(folder: Path) -> Iterator[File]:
 
 
 def _zip_files(path: Path) -> Iterator[File]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not a readable zip: {error}") from error
-    with archive:
+    with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
             if PurePosixPath(name).suffix.lower() in SUFFIXES:
                 yield PurePosixPath(name), partial(archive.read, name)
@@ -178,9 +141,9 @@ def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray
             if row["Usage"] != USAGES[split]:
                 continue
             try:
-                emotion = EMOTIONS[int(row["emotion"])]
+                emotion = _CODES[row["emotion"].strip()]
                 picture = np.array(row["pixels"].split(), np.uint8).reshape(SIZE, SIZE)
-            except (ValueError, IndexError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, OverflowError, TypeError, AttributeError) as error:
                 logger.warning("%s line %d left out: %s", path, line, error)
                 continue
             yield f"{USAGES[split]}_{line}", emotion, picture

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from model import fer2013
 from model.demo import ATLAS, DARKEST, TILE
 from model.emotions import EMOTIONS, Emotion
+from model.ferplus import Ballot, load_ballot
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(1)
     try:
         faces = fer2013.load(args.data, "train")
-        votes = fer2013.load_votes(args.ferplus, faces.names)
+        ballot = load_ballot(args.ferplus, faces.names)
     except (fer2013.DataError, OSError) as error:
         logger.error("make_demo: %s", error)
         return 1
-    averages = make_faces(choose(faces, votes))
+    averages = make_faces(choose(faces, ballot))
     atlas = np.hstack([portrait(average) for average in averages])
     if not cv2.imwrite(str(args.out), atlas, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
         logger.error("make_demo: cannot write %s", args.out)
@@ -76,12 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def choose(faces: fer2013.FaceSet, votes: fer2013.Votes) -> list[Aligned]:
+def choose(faces: fer2013.FaceSet, ballot: Ballot) -> list[Aligned]:
     """The pictures of each emotion that people agree most on, no picture twice."""
-    chosen = []
+    chosen, shares = [], ballot.shares
     for label, emotion in enumerate(EMOTIONS):
-        mine = np.flatnonzero((faces.labels == label) & (votes.faceless == 0) & (votes.shares[:, label] > 0))
-        lead = votes.shares[mine, label] - np.delete(votes.shares[mine], label, axis=1).max(axis=1)
+        mine = np.flatnonzero((faces.labels == label) & (ballot.saw_no_face == 0) & (shares[:, label] > 0))
+        lead = shares[mine, label] - np.delete(shares[mine], label, axis=1).max(axis=1)
         surest = mine[np.argsort(-lead, kind="stable")][: CANDIDATES.get(emotion, MANY)]
         chosen += [Aligned(one, even_light(one), emotion, _about_centre()) for one in _unlike(faces.pixels[surest])]
     return chosen

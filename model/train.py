@@ -24,6 +24,7 @@ from tqdm import tqdm
 from model import fer2013
 from model.augment import augment
 from model.emotions import EMOTIONS
+from model.ferplus import Ballot, load_ballot
 from model.network import BLOCKS, DROPOUT, WIDTHS, build_network
 
 logger = logging.getLogger(__name__)
@@ -155,28 +156,30 @@ class Run(keras.callbacks.Callback):
             writer.writerow(row)
 
 
-def soft_targets(labels: np.ndarray, votes: fer2013.Votes | None, settings: Settings) -> np.ndarray:
+def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) -> np.ndarray:
     """Targets (n, 7): label and vote shares mixed, smoothed; what people saw no face in tends to uniform."""
     uniform = np.full(len(EMOTIONS), 1 / len(EMOTIONS), np.float32)
     targets = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
-    if votes is not None:
-        voted = votes.shares.sum(axis=1, keepdims=True) > 0
-        mixed = settings.label_share * targets + (1 - settings.label_share) * votes.shares
-        targets = np.where(voted, mixed, targets)
-        targets += votes.faceless[:, None] * (uniform - targets)
+    if ballot:
+        shares = ballot.shares
+        mixed = settings.label_share * targets + (1 - settings.label_share) * shares
+        targets = np.where(shares.any(axis=1, keepdims=True), mixed, targets)
+        targets += ballot.saw_no_face[:, None] / 10 * (uniform - targets)
     return (1 - settings.smoothing) * targets + settings.smoothing * uniform
 
 
 def training_set(
-    data: Path, ferplus: Path | None, settings: Settings
+    data: Path, ferplus: Path | None, settings: Settings, devices: int = 1
 ) -> tuple[np.ndarray, np.ndarray, fer2013.FaceSet]:
     """Training pictures and targets, without (near-)copies of validation pictures, and the validation set."""
     train, validation = fer2013.load(data, "train"), fer2013.load(data, "test")
     copies = fer2013.near_copies(train.pixels, validation.pixels)
     logger.info("left out %d of %d training pictures that copy a validation picture", copies.sum(), len(train))
     train = train.only(~copies)
-    votes = fer2013.load_votes(ferplus, train.names) if ferplus else None
-    return train.pixels, soft_targets(train.labels, votes, settings), validation
+    ballot = load_ballot(ferplus, train.names) if ferplus else None
+    # Devices share each batch alike, so the last one must be a multiple of them.
+    validation = validation.only(np.arange(len(validation) // devices * devices))
+    return train.pixels, soft_targets(train.labels, ballot, settings), validation
 
 
 def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
@@ -196,12 +199,14 @@ def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
     return network
 
 
-def train(data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool) -> keras.Model:
+def train(
+    data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool, devices: int = 1
+) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
     run = Run(out, settings.seed)
     start = _begin(run, settings, resume)
     keras.utils.set_random_seed(settings.seed)
-    pixels, targets, validation = training_set(data, ferplus, settings)
+    pixels, targets, validation = training_set(data, ferplus, settings, devices)
     batches = Batches(pixels, targets, settings, epoch=start)
     network = compiled(settings, len(batches))
     if start:
@@ -237,6 +242,13 @@ def _begin(run: Run, settings: Settings, resume: bool) -> int:
     return 0
 
 
+def distribute() -> int:
+    """Share each batch among all devices that Keras sees; how many those are."""
+    devices = keras.distribution.list_devices()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    return max(1, len(devices))
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; each setting of a number or a name is a flag of its own."""
     parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").splitlines()[0])
@@ -257,10 +269,9 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     chosen = parse(arguments)
     flags = {name: value for name, value in vars(chosen).items() if name in Settings.__dataclass_fields__}
-    if chosen.distribute:
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    devices = distribute() if chosen.distribute else 1
     try:
-        train(chosen.data, chosen.ferplus, chosen.out, Settings(**flags), chosen.resume)
+        train(chosen.data, chosen.ferplus, chosen.out, Settings(**flags), chosen.resume, devices)
     except fer2013.DataError as error:
         raise SystemExit(str(error)) from error
 

@@ -180,10 +180,13 @@ def test_songs_change_without_a_restart(tmp_path: Path) -> None:
 
 def test_a_network_camera_is_a_source_and_its_loss_is_shown() -> None:
     """An MJPEG address (here another site's stream) gives faces; when it dies the page says so, not a frozen face."""
-    with running(VISAGE_SOURCE="demo") as far, running(VISAGE_SOURCE=f"{far.address}/video_feed") as near:
-        with near.stream():
-            assert eventually(lambda: near.state()["reading"], 30)
-            far.process.terminate()
-            assert eventually(lambda: near.state()["camera"]["status"] == "error", 30)  # type: ignore[index]
-            assert near.state()["reading"] is None
-            assert f"no picture from {far.address}" in near.state()["camera"]["message"]  # type: ignore[index]
+    with (
+        running(VISAGE_SOURCE="demo") as far,
+        running(VISAGE_SOURCE=f"{far.address}/video_feed") as near,
+        near.stream(),
+    ):
+        assert eventually(lambda: near.state()["reading"], 30)
+        far.process.terminate()
+        assert eventually(lambda: near.state()["camera"]["status"] == "error", 30)  # type: ignore[index]
+        assert near.state()["reading"] is None
+        assert f"no picture from {far.address}" in near.state()["camera"]["message"]  # type: ignore[index]

@@ -17,7 +17,8 @@ import pytest
 from model import fer2013
 from model.augment import augment
 from model.emotions import EMOTIONS, Emotion
-from model.evaluate import expected_calibration_error, report, wilson_interval
+from model.ferplus import load_ballot
+from model.figures import expected_calibration_error, report, wilson_interval
 from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
 from tests.conftest import ROOT
 
@@ -110,10 +111,10 @@ def test_a_broken_csv_row_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     """A row with too few pixels or an eighth emotion is left out with its line."""
     good = f"3,{' '.join(['7'] * 2304)},PublicTest"
     path = tmp_path / "fer2013.csv"
-    path.write_text("\n".join(["emotion,pixels,Usage", good, "3,1 2 3,PublicTest", good.replace("3,", "9,", 1)]))
+    bad = ["3,1 2 3,PublicTest", good.replace("3,", "9,", 1), good.replace("3,", "-1,", 1), good.replace("7", "300", 1)]
+    path.write_text("\n".join(["emotion,pixels,Usage", good, *bad]))
     assert len(fer2013.load(path, "test")) == 1
-    assert "line 3 left out" in caplog.text
-    assert "line 4 left out" in caplog.text
+    assert [f"line {line} left out" in caplog.text for line in range(2, 7)] == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty", "broken.zip", "other.csv"])
@@ -144,11 +145,11 @@ def test_votes_become_shares(tmp_path: Path) -> None:
     path.write_text(
         f"{columns}\ntrain/happy/Training_1.png,0,6,2,0,0,0,0,1,1,0,2\ntrain/sad/Training_2.png,0,0,0,0,0,0,0,0,0,10,2\n"
     )
-    votes = fer2013.load_votes(path, ("x/Training_1.png", "x/Training_2.png", "x/Training_3.png"))
-    assert votes.shares[0, EMOTIONS.index(Emotion.HAPPY)] == pytest.approx(0.75)
-    assert votes.shares[0].sum() == pytest.approx(1)
-    assert votes.shares[1:].sum() == 0
-    assert votes.faceless.tolist() == [0, 1, 0]
+    ballot = load_ballot(path, ("train/happy/Training_1.png", "sad/Training_2.png", "angry/Training_1.png"))
+    assert ballot.shares[0, EMOTIONS.index(Emotion.HAPPY)] == pytest.approx(0.75)
+    assert ballot.shares[0].sum() == pytest.approx(1)
+    assert ballot.shares[1:].sum() == 0
+    assert ballot.saw_no_face.tolist() == [0, 10, 0]
 
 
 def test_augmentation_changes_pictures_and_repeats_by_seed() -> None:

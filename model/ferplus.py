@@ -1,0 +1,102 @@
+"""What ten people saw on each picture of FER2013: the FER+ votes.
+
+Source: Barsoum et al., "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced
+Label Distribution", 2016.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from model.emotions import EMOTIONS, Emotion
+from model.fer2013 import DataError
+
+VOTES = {
+    "anger": Emotion.ANGRY,
+    "disgust": Emotion.DISGUST,
+    "fear": Emotion.FEAR,
+    "happiness": Emotion.HAPPY,
+    "sadness": Emotion.SAD,
+    "surprise": Emotion.SURPRISE,
+    "neutral": Emotion.NEUTRAL,
+}
+OTHERS = ("contempt", "unknown", "NF")
+COLUMNS = (*VOTES, *OTHERS)
+CODES = np.array([EMOTIONS.index(emotion) for emotion in VOTES.values()] + [-1] * len(OTHERS))
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Votes (n, 10) for pictures, in the order of COLUMNS; all zero for a picture that FER+ does not list."""
+
+    counts: np.ndarray
+
+    @property
+    def listed(self) -> np.ndarray:
+        """A mask (n,): the pictures that FER+ lists."""
+        return self.counts.sum(axis=1) > 0
+
+    @property
+    def majority(self) -> np.ndarray:
+        """What most people saw (n,), as indices into EMOTIONS.
+
+        -1 where nothing leads alone, where contempt, "unknown" or "no face" leads, or without votes.
+        """
+        most = self.counts.max(axis=1, keepdims=True)
+        alone = (self.counts == most).sum(axis=1) == 1
+        return np.where(alone, CODES[self.counts.argmax(axis=1)], -1)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Shares of the votes for the seven (n, 7), in the order of EMOTIONS; they sum to one, or are all zero."""
+        votes = np.zeros((len(self.counts), len(EMOTIONS)), np.float32)
+        votes[:, CODES[CODES >= 0]] = self.counts[:, CODES >= 0]
+        total = votes.sum(axis=1, keepdims=True)
+        return np.divide(votes, total, out=np.zeros_like(votes), where=total > 0)
+
+    @property
+    def saw_no_face(self) -> np.ndarray:
+        """How many of the ten people saw no face (n,)."""
+        return self.counts[:, COLUMNS.index("NF")]
+
+
+def load_ballot(path: Path, names: tuple[str, ...]) -> Ballot:
+    """The votes for the pictures called `names`. Raises DataError when the table lists none of them."""
+    by_name = _table(path)
+    none = np.zeros(len(COLUMNS), int)
+    ballot = Ballot(np.array([by_name.get(_key(name), none) for name in names]))
+    if not ballot.listed.any():
+        raise DataError(
+            f"{path} has no votes for any of these pictures: their names must be FER2013's, as in {names[0]}"
+        )
+    return ballot
+
+
+def _key(name: str) -> tuple[str, ...]:
+    """What identifies a picture: ("angry", "Training_3908"). Two names stand under two labels each."""
+    return PurePosixPath(name).with_suffix("").parts[-2:]
+
+
+def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:
+    """Votes by the picture's label and name."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not rows.fieldnames or not {"file", *COLUMNS} <= set(rows.fieldnames):
+                raise DataError(f"{path} is no FER+ table: it needs the columns file, {', '.join(COLUMNS)}")
+            return {_key(row["file"]): _votes(row, path, line) for line, row in enumerate(rows, start=2)}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({error}): give the FER+ votes as ferplus.csv") from error
+
+
+def _votes(row: dict[str, str], path: Path, line: int) -> np.ndarray:
+    try:
+        return np.array([int(row[column]) for column in COLUMNS])
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path} line {line} is broken ({error}): restore the file, or mend or delete the line"
+        ) from error

@@ -1,0 +1,108 @@
+"""The figures of a network: accuracy with its interval, F1, calibration, agreement with people."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.emotions import EMOTIONS, Emotion
+from model.fer2013 import DataError
+from model.ferplus import Ballot
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures over n pictures; `confusion` is (7, 7), a row an actual emotion, a column a predicted one."""
+
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    macro_f1: float
+    per_emotion: dict[str, dict[str, float]]
+    ece: float
+    confusion: np.ndarray
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, to four decimals."""
+        return {
+            "n": self.n,
+            "accuracy": round(self.accuracy, 4),
+            "interval": [round(edge, 4) for edge in self.interval],
+            "macro_f1": round(self.macro_f1, 4),
+            "per_emotion": self.per_emotion,
+            "ece": round(self.ece, 4),
+        }
+
+
+def report(probabilities: np.ndarray, labels: np.ndarray) -> Report:
+    """Figures for probabilities (n, 7) against labels (n,)."""
+    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    hits, n = int(confusion.trace()), len(labels)
+    per_emotion = {str(emotion): _of_class(confusion, i) for i, emotion in enumerate(EMOTIONS) if confusion[i].sum()}
+    macro_f1 = sum(figures["f1"] for figures in per_emotion.values()) / len(per_emotion)
+    ece = expected_calibration_error(probabilities, labels)
+    return Report(n, hits / n, wilson_interval(hits, n), macro_f1, per_emotion, ece, confusion)
+
+
+def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share: Wilson, "Probable Inference", 1927."""
+    share, spread = hits / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return centre - half, centre + half
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """The mean gap between confidence and accuracy over equal-width bins (Guo et al., 2017)."""
+    parts = calibration_bins(probabilities, labels, bins)
+    return sum(abs(right - confidence) * n for confidence, right, n in parts) / len(labels)
+
+
+def calibration_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, pictures) of each of `bins` equal steps of confidence that has pictures."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    masks = [which == b for b in np.unique(which)]
+    return [(float(confidence[mask].mean()), float(right[mask].mean()), int(mask.sum())) for mask in masks]
+
+
+def restricted(probabilities: np.ndarray, labels: np.ndarray, emotions: tuple[Emotion, ...]) -> Report:
+    """Figures of the same network over the pictures of `emotions` alone, asked for one of these."""
+    index = [EMOTIONS.index(emotion) for emotion in emotions]
+    pictures = np.isin(labels, index)
+    chosen = np.zeros((int(pictures.sum()), len(EMOTIONS)))
+    chosen[:, index] = probabilities[pictures][:, index]
+    return report(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12), labels[pictures])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares of n pictures on which the network, and the data set's label, say what most people saw."""
+
+    n: int
+    network: float
+    label: float
+
+
+def agreement(probabilities: np.ndarray, labels: np.ndarray, ballot: Ballot) -> Agreement:
+    """Agreement where the majority is one of the seven emotions; DataError where that is nowhere."""
+    decided = ballot.majority >= 0
+    if not decided.any():
+        raise DataError("the FER+ votes have no majority on any of these pictures: leave --ferplus out")
+    seen = ballot.majority[decided]
+    network = float((probabilities[decided].argmax(axis=1) == seen).mean())
+    return Agreement(int(decided.sum()), network, float((labels[decided] == seen).mean()))
+
+
+def _of_class(confusion: np.ndarray, i: int) -> dict[str, float]:
+    hits, actual, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
+    precision, recall = hits / predicted if predicted else 0.0, hits / actual
+    f1 = 2 * hits / (actual + predicted)
+    return {"n": actual, "precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}

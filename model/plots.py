@@ -1,0 +1,107 @@
+"""Charts as PNG files: the figures of a network, the course of a run, and the data set.
+
+The only module that imports matplotlib; whoever draws imports this one when it is asked to.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from model.emotions import EMOTIONS
+
+INK, BLUE, ORANGE, PALE = "#222222", "#3b6ea8", "#d9772b", "#c9d6e6"
+DPI = 90
+
+
+def confusion_chart(confusion: np.ndarray, path: Path, rows: str = "actual", columns: str = "read as") -> None:
+    """Counts (7, 7) with each row's share as its shade."""
+    figure, axes = _figure(6.2, 5.4)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{share:.0%}\n{confusion[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.55 else INK)
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=45, ha="right")
+    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
+    axes.set(xlabel=columns, ylabel=rows)
+    _save(figure, path)
+
+
+def reliability_chart(bins: Sequence[tuple[float, float, int]], ece: float, path: Path) -> None:
+    """Accuracy against confidence; `bins` are (mean confidence, accuracy, pictures)."""
+    figure, axes = _figure(5.0, 4.4)
+    confidence, accuracy, counts = (np.array(column) for column in zip(*bins, strict=True))
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="confidence that is true")
+    axes.bar(confidence, counts / counts.sum(), width=0.05, color=PALE, label="share of the pictures")
+    axes.plot(confidence, accuracy, color=BLUE, marker="o", label=f"this network (error {ece:.3f})")
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="upper left", frameon=False)
+    _save(figure, path)
+
+
+def training_chart(log: Path, path: Path) -> None:
+    """Accuracy and loss by epoch, from a run's log.csv. Raises ValueError when it is no such log."""
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"epoch", "accuracy", "val_accuracy", "loss", "val_loss"} <= rows[0].keys():
+        raise ValueError("it has no epochs")
+    epochs = [float(row["epoch"]) for row in rows]
+    figure = Figure(figsize=(8.4, 3.4), dpi=DPI, layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        training, validation = ([float(row[prefix + name]) for row in rows] for prefix in ("", "val_"))
+        axes.plot(epochs, training, color=ORANGE, label="training (augmented)")
+        axes.plot(epochs, validation, color=BLUE, label="validation")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.legend(frameon=False)
+        _plain(axes)
+    _save(figure, path)
+
+
+def counts_chart(counts: Mapping[str, Sequence[int]], path: Path) -> None:
+    """Pictures of each emotion; a row of seven counts a split."""
+    figure, axes = _figure(6.4, 3.4)
+    width = 0.8 / len(counts)
+    for i, ((split, numbers), colour) in enumerate(zip(counts.items(), (BLUE, ORANGE), strict=False)):
+        places = np.arange(len(EMOTIONS)) + (i - (len(counts) - 1) / 2) * width
+        axes.bar_label(axes.bar(places, numbers, width, color=colour, label=split), fontsize=7)
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS)
+    axes.set(ylabel="pictures")
+    axes.legend(frameon=False)
+    _plain(axes)
+    _save(figure, path)
+
+
+def faces_chart(faces: Mapping[str, np.ndarray], path: Path, across: int = 7) -> None:
+    """Grey pictures with their names, in rows of `across`."""
+    down = -(-len(faces) // across)
+    figure = Figure(figsize=(1.05 * across, 1.25 * down), dpi=DPI, layout="constrained")
+    every = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in every:
+        axes.axis("off")
+    for axes, (name, face) in zip(every, faces.items(), strict=False):
+        axes.imshow(face, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(name, fontsize=8)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of width x height inches with one plain chart."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})  # or every matplotlib would give another file
