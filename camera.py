@@ -12,6 +12,7 @@ import os
 import sys
 import textwrap
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -570,17 +571,19 @@ class _Run:
 
 
 class _Pace:
-    """Frames a second, as an exponential mean over about a second."""
+    """Frames a second, over the last second or so."""
 
     def __init__(self) -> None:
-        self.fps, self._last = 0.0, 0.0
+        self._times: deque[float] = deque(maxlen=FPS)
+
+    @property
+    def fps(self) -> float:
+        if len(self._times) < FPS // 3:
+            return 0.0  # a source hands out its first frames at once
+        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)
 
     def tick(self, at: float) -> None:
-        gap = at - self._last
-        if self._last and gap > 0:
-            share = min(1.0, gap)
-            self.fps = 1 / gap if not self.fps else self.fps + share * (1 / gap - self.fps)
-        self._last = at
+        self._times.append(at)
 
 
 def _fitted(frame: Frame) -> Frame:
