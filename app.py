@@ -8,16 +8,19 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, current_app, jsonify, render_template, request
+from flask import Flask, Response, abort, current_app, jsonify, redirect, render_template, request, url_for
 
 from model.emotions import EMOTIONS, Emotion, Reading, Smoothing
 
@@ -27,10 +30,12 @@ if TYPE_CHECKING:
     from camera import Camera, Snapshot
     from model.recognizer import Recognizer
     from songs.catalog import Catalog, Playlist
+    from songs.player import Listeners
 
 HERE = Path(__file__).parent
 LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "localhost", "::1": "[::1]"}
 PREFIX = "VISAGE_"
+OLD = timedelta(days=30)  # of a fetched list; Spotify asks not to keep copies for ever
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -48,6 +53,7 @@ class Setting:
     default: str | int | float
     help: str
     choices: tuple[str, ...] = ()
+    form: str = ""
     least: float = 0.0
     most: float = float("inf")
 
@@ -61,23 +67,27 @@ class Setting:
             raise self._wrong(text)
         if not isinstance(value, str) and not self.least <= value <= self.most:
             raise self._wrong(text)
-        if value == "":
+        if value == "" or (self.form and not re.fullmatch(self.form, str(value))):
             raise self._wrong(text)
         return value
 
     def _wrong(self, text: object) -> SettingsError:
         kind = {str: "a text", int: "a whole number", float: "a number"}[type(self.default)]
         takes = f"one of {', '.join(self.choices)}" if self.choices else kind
+        if self.form:
+            takes = f"something like {self.default}"
         if not self.choices and kind != "a text" and (self.least or self.most < float("inf")):
             takes += f" from {self.least:g} to {self.most:g}"
         return SettingsError(f"{PREFIX}{self.name}={text!r}: it takes {takes} ({self.help})")
 
 
+ORIGIN = r"https?://[\w.-]+(:\d+)?"
 SETTINGS = (
     Setting("SOURCE", "auto", "what the site watches: auto, a device number, a file, an http or rtsp URL, or demo"),
     Setting("HOST", "127.0.0.1", "the address it listens on; anything but 127.0.0.1 shows your camera to your network"),
     Setting("PORT", 5000, "the port it listens on", least=1, most=65535),
     Setting("SONGS", str(HERE / "songs"), "the folder with the song lists"),
+    Setting("EMBED", "https://open.spotify.com", "where the player of songs comes from", form=ORIGIN),
     Setting("ENGINE", "litert", "what runs the network", choices=("litert", "keras")),
     Setting("VIEWERS", 24, "how many may watch the stream at once", least=1, most=56),
     Setting("IDLE", 10.0, "seconds from the last viewer until the camera is released"),
@@ -95,6 +105,7 @@ def settings_from(environment: Mapping[str, str]) -> dict[str, Any]:
     """The settings in force, by name. Raises SettingsError on an unknown name or a wrong value."""
     known = {setting.name: setting for setting in SETTINGS}
     given = {name.removeprefix(PREFIX): text for name, text in environment.items() if name.startswith(PREFIX)}
+    given.pop("TOKEN_CACHE", None)  # spotify_sync's
     for name in given.keys() - known.keys():
         near = difflib.get_close_matches(name, known, n=1)
         every = ", ".join(PREFIX + known_name for known_name in known)
@@ -113,6 +124,7 @@ class Services:
     recognizer: Recognizer
     camera: Camera
     catalog: Catalog
+    listeners: Listeners | None = None  # None without an app at Spotify
 
     def close(self) -> None:
         self.camera.close()
@@ -133,6 +145,12 @@ def create_app(config: Mapping[str, Any] | None = None, services: Services | Non
         app.add_url_rule(route, view_func=view, methods=["POST"] if view is pause else ["GET"])
     for code in (400, 403, 404):
         app.register_error_handler(code, _in_words)
+    if app.extensions["visage"].listeners:
+        from songs.player import PlayerError
+
+        app.register_error_handler(PlayerError, _in_words)
+        for route, (method, view) in OWN_ROUTES.items():
+            app.add_url_rule(route, view_func=view, methods=[method])
     return app
 
 
@@ -145,7 +163,19 @@ def make_services(config: Mapping[str, Any]) -> Services:
     recognizer = load_recognizer(config["ENGINE"])
     rules = Smoothing(**{field.name: config[field.name.upper()] for field in fields(Smoothing)})
     camera = Camera(config["SOURCE"], recognizer, rules, config["IDLE"], config["VIEWERS"])
-    return Services(recognizer, camera, Catalog(Path(config["SONGS"])))
+    return Services(recognizer, camera, Catalog(Path(config["SONGS"])), make_listeners(os.environ))
+
+
+def make_listeners(environment: Mapping[str, str]) -> Listeners | None:
+    """People's own Spotify, if an app at Spotify is named."""
+    from songs import spotify
+    from songs.player import Listeners
+
+    try:
+        settings = spotify.settings_from(environment, HERE / ".env")
+    except spotify.CannotRunError as error:
+        raise SettingsError(str(error)) from None
+    return Listeners(settings) if settings.client_id else None
 
 
 def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,15 +190,16 @@ def _services() -> Services:
 
 def _refuse_other_sites() -> None:
     """A page elsewhere may link here, but neither start this camera nor embed what it shows."""
-    if request.headers.get("Sec-Fetch-Site") == "cross-site" and request.endpoint != "index":
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" and request.endpoint not in ("index", "own_answer"):
         abort(403, description="only this site's own page may ask for this")
 
 
 def _secured(response: Response) -> Response:
-    """Nothing third-party loads, nothing frames the page, nothing live is cached."""
+    """No third-party script runs, only the player is framed, nothing frames the page, nothing live is cached."""
     response.headers.setdefault(
         "Content-Security-Policy",
-        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+        f"default-src 'self'; img-src 'self' data:; frame-src {current_app.config['EMBED']}; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     )
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
@@ -185,9 +216,11 @@ def _in_words(error: Exception) -> tuple[Response, int]:
 # -- routes --------------------------------------------------------------------------------------
 
 
-def index() -> str:
-    """The page, with the songs in it, so that it serves with JavaScript off."""
-    return render_template("index.html", emotions=EMOTIONS, camera=_services().camera.snapshot, **_table())
+def index(told: str = "") -> str:
+    """The page, with the songs in it, so that it serves with JavaScript off. `told` is about the person's Spotify."""
+    snapshot = _services().camera.snapshot
+    own = {"own": _services().listeners is not None, "login_here": _is_for_logins(), "told": told}
+    return render_template("index.html", emotions=EMOTIONS, camera=snapshot, **own, **_table())
 
 
 def video_feed() -> Response:
@@ -270,7 +303,16 @@ def _table() -> dict[str, Any]:
     reading = _services().camera.snapshot.reading
     emotion = Emotion(chosen) if chosen else reading.songs if reading else None
     playlist = _services().catalog.playlist(emotion) if emotion else None
-    return {"emotion": emotion, "chosen": chosen is not None, "playlist": playlist}
+    old = playlist is not None and _is_old(playlist.fetched_at)
+    return {"emotion": emotion, "chosen": chosen is not None, "playlist": playlist, "old": old}
+
+
+def _is_old(fetched_at: str | None) -> bool:
+    """Whether a list was fetched so long ago that its songs may have gone. One that is kept by hand does not age."""
+    if fetched_at is None:
+        return False
+    then = datetime.fromisoformat(fetched_at)
+    return datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC)) > OLD
 
 
 def _reading(reading: Reading | None) -> dict[str, Any] | None:
@@ -279,6 +321,83 @@ def _reading(reading: Reading | None) -> dict[str, Any] | None:
         return None
     shares = {emotion: round(p, 4) for emotion, p in reading.prediction.by_emotion().items()}
     return {"emotion": reading.emotion, "confidence": round(reading.confidence, 4), "probabilities": shares}
+
+
+# -- people's own Spotify, where an app at Spotify is named ----------------------------------------
+
+COOKIE = "visage_listener"  # a secret that names a login; never a token
+
+
+def own() -> Response:
+    """Whether this browser is logged in; if so its devices, and what it must show to change something."""
+    return jsonify(_listeners().state(_secret()))
+
+
+def own_login() -> ResponseReturnValue:
+    """Off to Spotify's login, with a new secret in the browser."""
+    secret, page = _listeners().begin(url_for("own_answer", _external=True))
+    response = redirect(page)
+    # Lax, or the browser would come back from Spotify without it; the path keeps it from all other requests.
+    response.set_cookie(
+        COOKIE, secret, timedelta(days=180), path="/spotify", httponly=True, samesite="Lax", secure=request.is_secure
+    )
+    return response
+
+
+def own_answer() -> ResponseReturnValue:
+    """Back from Spotify's login."""
+    refusal = _listeners().finish(_secret(), request.args)
+    return (index(told=refusal), 403) if refusal else redirect(url_for("index"))
+
+
+def own_play() -> Response:
+    """Play a song on a device, or on the active one."""
+    asked = _asked()
+    return jsonify(_listeners().play(_secret(), asked.get("song"), asked.get("device")))
+
+
+def own_save() -> Response:
+    """Put a mood's list into a new playlist of the person's."""
+    emotion = _asked().get("emotion")
+    if emotion not in EMOTIONS:
+        abort(400, description="that is no mood")
+    return jsonify(_listeners().save(_secret(), _services().catalog.playlist(Emotion(emotion))))
+
+
+def own_logout() -> Response:
+    """Delete this browser's token."""
+    _asked()
+    return jsonify(_listeners().forget(_secret()))
+
+
+OWN_ROUTES: dict[str, tuple[str, Callable[[], ResponseReturnValue]]] = {
+    "/spotify": ("GET", own),
+    "/spotify/login": ("GET", own_login),
+    "/spotify/callback": ("GET", own_answer),
+    "/spotify/play": ("POST", own_play),
+    "/spotify/save": ("POST", own_save),
+    "/spotify/logout": ("POST", own_logout),
+}
+
+
+def _is_for_logins() -> bool:
+    """Whether Spotify lets somebody log in at the address that the page was opened at."""
+    return request.is_secure or urlsplit(request.host_url).hostname in ("127.0.0.1", "::1")
+
+
+def _listeners() -> Listeners:
+    return cast("Listeners", _services().listeners)  # these routes exist only with them
+
+
+def _secret() -> str:
+    return request.cookies.get(COOKIE, "")
+
+
+def _asked() -> dict[str, Any]:
+    """What this site's own page asks to change; 403 if another one does."""
+    _listeners().check(_secret(), request.headers.get("X-CSRF-Token", ""))
+    given = request.get_json(silent=True)
+    return given if isinstance(given, dict) else {}
 
 
 # -- the stream ----------------------------------------------------------------------------------

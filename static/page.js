@@ -236,15 +236,16 @@ async function loadSongs(url, following) {
   return true;
 }
 
-/** Swap the lists and keep the reader's place: the scroll position, and the focus in the same row. */
+/** Swap the lists and keep the reader's place: the scroll position, and the focus on the same thing in the same row. */
 function replaceList(fresh) {
   const old = $("songs").querySelector(".list");
   const row = document.activeElement?.closest("#songs tr");
+  const control = document.activeElement?.matches(".play") ? ".play" : "a";
   const [within, top] = [old.contains(document.activeElement), scrollY];
   const place = row ? [...old.querySelectorAll("tbody tr")].indexOf(row) : -1;
   old.replaceWith(fresh);
   const rows = fresh.querySelectorAll("tbody tr");
-  const next = rows[Math.min(place, rows.length - 1)]?.querySelector("a") ?? fresh.querySelector("h2");
+  const next = rows[Math.min(place, rows.length - 1)]?.querySelector(control) ?? fresh.querySelector("h2");
   if (within) next.focus({ preventScroll: true });
   scrollTo({ top, behavior: "instant" });
 }

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from songs.catalog import Catalog
 
 from app import Services, create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
+from songs.catalog import Catalog
 
 ROOT = Path(__file__).parent.parent
 

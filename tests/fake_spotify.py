@@ -106,6 +106,8 @@ class FakeSpotify:
         self.next_host = ""
         self.before: Callable[[Asked], None] = lambda asked: None  # called before each answer
         self.gone: set[str] = set()  # songs that no list takes any more
+        self.devices: list[dict[str, Any]] = []
+        self.played: list[tuple[str, list[str]]] = []  # on which device, and what
         self.secret = ""  # "" is an app that logs in with PKCE
         self.access_tokens = {"access-0"}
         self.refresh_tokens = {"refresh-0"}
@@ -183,6 +185,8 @@ class FakeSpotify:
             r"(?:GET|POST|PUT|DELETE) /playlists/(\w+)/tracks": lambda asked, _: error(403, "Forbidden"),
             r"GET /playlists/(\w+)/items": self._items,
             r"POST /playlists/(\w+)/items": self._add,
+            "GET /me/player/devices": lambda asked: Answer(body={"devices": self.devices}),
+            "PUT /me/player/play": self._play,
             "GET /search": self._search,
             r"GET /tracks/(\w+)": lambda asked, track: Answer(body=song(0, id=track)),
             "GET /tracks": lambda asked: error(403, "Forbidden"),
@@ -240,6 +244,17 @@ class FakeSpotify:
             return error(400, "Payload contains a non-existing ID")
         self.lists[playlist].entries += [self.entry(song(0, id=track, name=track, external_ids={})) for track in songs]
         return Answer(201, {"snapshot_id": self.lists[playlist].snapshot})
+
+    def _play(self, asked: Asked) -> Answer:
+        """Needs a device: the one named, or the active one."""
+        wanted = asked.query.get("device_id")
+        found = [d["id"] for d in self.devices if (d["id"] == wanted if wanted else d["is_active"])]
+        if not found and wanted:
+            return error(404, "Device not found")
+        if not found:
+            return error(404, "Player command failed: No active device found", "NO_ACTIVE_DEVICE")
+        self.played.append((found[0], json.loads(asked.body)["uris"]))
+        return Answer(204, b"")
 
     def _search(self, asked: Asked) -> Answer:
         if int(asked.query.get("limit", 5)) > 10:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -53,6 +55,7 @@ def test_settings_are_read_from_the_environment() -> None:
         ("VISAGE_ENTER", "nan", "VISAGE_ENTER='nan'"),
         ("VISAGE_ENGINE", "onnx", "one of litert, keras"),
         ("VISAGE_SOURCE", "", "VISAGE_SOURCE=''"),
+        ("VISAGE_EMBED", "http://x; script-src *", "it takes something like https://open.spotify.com"),
         ("VISAGE_SUORCE", "demo", "VISAGE_SUORCE is not a setting: did you mean VISAGE_SOURCE?"),
         ("VISAGE_QQQQ", "1", "the settings are VISAGE_SOURCE"),
     ],
@@ -94,7 +97,9 @@ def test_the_page_loads_nothing_third_party(client: FlaskClient) -> None:
     page = parsed(response.text)
     loaded = [tag.get("src") or tag.get("href") for tag in page.select("script, img, link, iframe")]
     assert all(str(address).startswith("/") for address in loaded if address)
-    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    policy = [part.strip() for part in response.headers["Content-Security-Policy"].split(";")]
+    assert "default-src 'self'" in policy
+    assert [part for part in policy if "http" in part] == ["frame-src https://open.spotify.com"]
 
 
 def test_the_page_opens_no_camera(client: FlaskClient, source: Source) -> None:
@@ -114,6 +119,40 @@ def test_a_chosen_mood_shows_its_songs(client: FlaskClient) -> None:
 
 
 # -- songs
+
+
+@pytest.mark.parametrize("route", ["/?emotion=angry", "/songs?emotion=angry"])
+def test_every_song_can_be_played_and_opened_and_has_its_album(client: FlaskClient, route: str) -> None:
+    """Each row has a play button that says what it plays, the album, and a link to the same song on Spotify."""
+    rows = parsed(client.get(route).text).select("#songs tbody tr, .list tbody tr")
+    assert len(rows) >= 40
+    for row in rows:
+        assert one(row, "button.play")["aria-label"] == f"Play {one(row, '.title').text}"
+        assert one(row, ".album").text
+        assert one(row, ".actions a")["href"] == f"https://open.spotify.com/track/{row['data-track']}"
+
+
+@pytest.mark.parametrize(
+    ("fetched", "says", "marked"),
+    [
+        (None, "from a list kept by hand", False),
+        (datetime.now(UTC) - timedelta(days=29), "from Spotify, fetched 20", False),
+        (datetime.now(UTC) - timedelta(days=31), "from Spotify, fetched 20", True),
+        (datetime(2026, 1, 2), "from Spotify, fetched 2026-01-02, more than 30 days ago", True),
+    ],
+    ids=["by hand", "29 days", "31 days", "without a time zone"],
+)
+def test_a_list_says_where_it_is_from_and_how_old(
+    camera: Camera, tmp_path: Path, fetched: datetime | None, says: str, marked: bool
+) -> None:
+    """A list from Spotify says when it was fetched, and so that it is seen when that is over 30 days ago."""
+    shutil.copy(ROOT / "songs" / "happy.csv", tmp_path)
+    notes = {"happy": {"fetched_at": fetched.isoformat(timespec="seconds")}} if fetched else {}
+    (tmp_path / "synced.json").write_text(json.dumps(notes))
+    client = create_app({}, Services(camera.recognizer, camera, Catalog(tmp_path))).test_client()
+    caption = one(parsed(client.get("/songs?emotion=happy").text), "caption")
+    assert says in " ".join(caption.text.split())
+    assert bool(caption.select(".old")) == marked
 
 
 def test_songs_of_a_chosen_mood_as_json(client: FlaskClient) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model.emotions import EMOTIONS
 from tests.conftest import eventually
+from tests.fake_embed import SONG, FakeEmbed
+from tests.fake_spotify import FakeSpotify
 from tests.test_site import Site, running
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -31,8 +34,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running(VISAGE_SOURCE="demo", VISAGE_DWELL="2") as made:
+def embed() -> Iterator[FakeEmbed]:
+    with FakeEmbed().serving() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def site(embed: FakeEmbed) -> Iterator[Site]:
+    with running(VISAGE_SOURCE="demo", VISAGE_DWELL="2", VISAGE_EMBED=embed.address) as made:
         yield made
 
 
@@ -180,3 +189,333 @@ def test_a_site_that_stops_is_said_on_the_page(browser: Any) -> None:
         assert eventually(lambda: has_picture(page), 20)
     assert eventually(lambda: "does not answer" in page.locator("#notice").inner_text(), 20)
     context.close()
+
+
+# -- the player
+
+
+class Listener:
+    """Somebody with the happy list open, and what they can hear."""
+
+    def __init__(self, page: Any, embed: FakeEmbed) -> None:
+        self.page, self.embed = page, embed
+
+    def list(self) -> list[str]:
+        rows = self.page.locator("#songs tbody tr")
+        return list(rows.evaluate_all("all => all.map(row => row.dataset.track)"))
+
+    def press(self, row: int) -> None:
+        self.page.locator("#songs .play").nth(row).click()
+
+    def hears(self) -> str | None:
+        """The song that sounds, as the list shows it."""
+        rows = self.page.locator("#songs tr[aria-current]:has([data-playing])")
+        return rows.nth(0).get_attribute("data-track") if rows.count() else None
+
+    def sounds(self) -> bool:
+        return self.page.locator("#toggle").get_attribute("aria-label") == "Pause"
+
+    def frame(self) -> Any:
+        return next(f for f in self.page.frames if f.url.startswith(self.embed.address))
+
+    def commands(self) -> list[str]:
+        return list(self.frame().evaluate("commands"))
+
+    def at(self, position: int, paused: bool = False) -> None:
+        """Move the song on to a position in milliseconds."""
+        self.frame().evaluate(f"set({{position: {position}, isPaused: {str(paused).lower()}}})")
+
+    def tune(self, emotion: str) -> None:
+        self.page.locator(f"#chips [data-emotion={emotion}]").click()
+        assert eventually(lambda: self.page.locator(f"#songs .list[data-emotion={emotion}]").count() == 1)
+
+    def focus(self) -> str | None:
+        script = "document.activeElement.closest('tr')?.dataset.track ?? null"
+        return self.page.evaluate(script)  # type: ignore[no-any-return]
+
+    def says(self) -> str:
+        return str(self.page.locator("#sound").inner_text())
+
+
+@pytest.fixture
+def listener(browser: Any, site: Site, embed: FakeEmbed) -> Iterator[Listener]:
+    embed.asked, embed.down, embed.shy, embed.delay = [], False, False, 0
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    opened = context.new_page()
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.goto(f"{site.address}/?emotion=happy")
+    yield Listener(opened, embed)
+    context.close()
+    assert wrong == []
+
+
+def test_play_puts_one_player_on_the_page(listener: Listener) -> None:
+    """Nothing of Spotify's loads before the click; then one frame does, and another song goes into the same one."""
+    assert listener.embed.asked == []
+    assert listener.page.locator("iframe").count() == 0
+    songs = listener.list()
+    listener.press(2)
+    assert eventually(lambda: listener.hears() == songs[2])
+    listener.press(5)
+    assert eventually(lambda: listener.hears() == songs[5])
+    assert listener.embed.songs() == [songs[2], songs[5]]
+    assert listener.page.locator("iframe").count() == 1
+    assert listener.page.evaluate("history.length") <= 2
+
+
+def test_thirty_seconds_are_said_once(listener: Listener) -> None:
+    """With the first song the page says what a logged-out listener hears, and not again with the second."""
+    listener.press(0)
+    assert eventually(lambda: "30 seconds" in listener.says())
+    listener.press(1)
+    assert eventually(lambda: listener.hears() == listener.list()[1])
+    assert listener.says() == ""
+
+
+def test_a_song_outlasts_its_list(listener: Listener) -> None:
+    """The song plays on while another mood's list is on the page, and is marked when its own comes back."""
+    song = listener.list()[3]
+    listener.press(3)
+    assert eventually(lambda: listener.hears() == song)
+    listener.tune("sad")
+    assert listener.sounds()
+    assert listener.hears() is None
+    listener.tune("happy")
+    assert eventually(lambda: listener.hears() == song)
+    assert listener.embed.songs() == [song]
+
+
+def test_next_is_the_following_song_of_the_list_on_the_page(listener: Listener) -> None:
+    """Next goes down the list, starts another mood's at its top, and goes on where a list was left."""
+    happy = listener.list()
+    listener.press(4)
+    assert eventually(lambda: listener.hears() == happy[4])
+    listener.page.locator("#next").click()
+    assert eventually(lambda: listener.hears() == happy[5])
+    listener.tune("sad")
+    sad = listener.list()
+    listener.page.locator("#next").click()
+    assert eventually(lambda: listener.hears() == sad[0])
+    listener.tune("happy")
+    listener.page.locator("#next").click()
+    assert eventually(lambda: listener.hears() == happy[6])
+    listener.press(len(happy) - 1)
+    listener.page.locator("#next").click()
+    assert eventually(lambda: listener.hears() == happy[0])
+
+
+def test_the_list_by_keyboard(listener: Listener) -> None:
+    """Arrows walk through the list, Enter plays, space pauses and resumes; none of it scrolls or presses twice."""
+    songs, keyboard = listener.list(), listener.page.keyboard
+    listener.page.locator("#songs .play").nth(0).focus()
+    for key in ("ArrowUp", "ArrowDown", "ArrowDown"):
+        keyboard.press(key)
+    assert listener.focus() == songs[2]
+    keyboard.press("Enter")
+    assert eventually(lambda: listener.hears() == songs[2])
+    keyboard.press("Space")
+    assert eventually(lambda: not listener.sounds())
+    keyboard.press("ArrowDown")
+    keyboard.press("Space")
+    assert eventually(lambda: listener.hears() == songs[2])
+    assert listener.commands() == ["load_complete_ack", "play", "toggle", "toggle"]
+    keyboard.press("ArrowRight")
+    assert listener.page.evaluate("document.activeElement.href").endswith(songs[3])
+    keyboard.press("ArrowUp")
+    assert listener.page.evaluate("document.activeElement.href").endswith(songs[2])
+
+
+def test_the_focus_stays_when_the_list_changes(listener: Listener) -> None:
+    """Somebody on a row's play button is on the same row's play button when the mood's list gives way to another."""
+    listener.page.locator("#songs .play").nth(6).focus()
+    listener.page.evaluate("document.querySelector('#chips [data-emotion=sad]').click()")
+    assert eventually(lambda: listener.page.locator("#songs .list[data-emotion=sad]").count() == 1)
+    assert eventually(lambda: listener.focus() == listener.list()[6])
+    assert listener.page.evaluate("document.activeElement.className").startswith("play")
+
+
+def test_without_auto_play_a_song_is_the_last(listener: Listener) -> None:
+    """At its end, with the switch as it was found, nothing else begins."""
+    assert not listener.page.locator("#auto").is_checked()
+    listener.press(0)
+    assert eventually(listener.sounds)
+    listener.at(SONG, paused=True)
+    assert eventually(lambda: not listener.sounds())
+    assert listener.embed.songs() == listener.list()[:1]
+
+
+@pytest.mark.parametrize("rest", [SONG, 0], ids=["rests at the end", "goes back to the start"])
+def test_auto_play_follows_the_mood_at_the_end_of_a_song(listener: Listener, rest: int) -> None:
+    """With auto play, another mood waits until the song is over; then its list's song begins."""
+    happy = listener.list()
+    listener.press(0)
+    assert eventually(lambda: listener.hears() == happy[0])
+    listener.page.locator("#auto").check()
+    listener.tune("fear")
+    listener.at(SONG - 9000)
+    listener.at(SONG - 9000, paused=True)
+    listener.at(SONG - 9000)
+    assert listener.embed.songs() == [happy[0]]
+    listener.at(rest, paused=True)
+    assert eventually(lambda: listener.hears() == listener.list()[0])
+    assert listener.embed.songs() == [happy[0], listener.list()[0]]
+    listener.at(SONG, paused=True)
+    assert eventually(lambda: listener.hears() == listener.list()[1])
+
+
+def test_the_last_words_of_a_song_skip_no_other(listener: Listener) -> None:
+    """A frame that goes on about the song that is over, while the next one loads, does not end that one too."""
+    listener.press(0)
+    assert eventually(listener.sounds)
+    listener.page.locator("#auto").check()
+    listener.embed.delay = 0.5
+    words = f"set({{isPaused: false, position: 9000}}); set({{isPaused: true, position: {SONG}}})"
+    listener.frame().evaluate(f"void setInterval(() => {{ {words} }}, 20)")
+    assert eventually(lambda: listener.hears() == listener.list()[1])
+    assert listener.embed.songs() == listener.list()[:2]
+
+
+def test_auto_play_is_off_again_on_the_next_visit(listener: Listener) -> None:
+    """The switch is remembered by nothing."""
+    listener.press(0)
+    listener.page.locator("#auto").check()
+    listener.page.reload()
+    listener.press(0)
+    assert not listener.page.locator("#auto").is_checked()
+    assert listener.page.evaluate("localStorage.length + document.cookie.length") == 0
+
+
+def test_closing_the_player_ends_it(listener: Listener) -> None:
+    """The cross takes the frame away, and with it the sound; a song opens it again."""
+    listener.press(1)
+    assert eventually(listener.sounds)
+    listener.page.locator("#close").click()
+    assert listener.page.locator("iframe").count() == 0
+    assert not listener.page.locator("#player").is_visible()
+    assert listener.hears() is None
+    listener.press(1)
+    assert eventually(lambda: listener.hears() == listener.list()[1])
+
+
+def test_a_browser_that_wants_a_click_is_said(listener: Listener) -> None:
+    """Where the browser lets nothing sound by itself, the page says where to click, and no more once it plays."""
+    listener.embed.shy = True
+    listener.press(0)
+    assert eventually(lambda: "press play in Spotify's player" in listener.says())
+    listener.at(1000)
+    assert eventually(lambda: "press play" not in listener.says())
+    assert listener.sounds()
+
+
+def test_without_spotify_the_page_is_the_same_without_sound(listener: Listener) -> None:
+    """A host that does not answer is said once, in one place; the songs, links and moods are as before."""
+    listener.embed.down = True
+    listener.press(0)
+    assert eventually(lambda: "Spotify does not answer" in listener.says(), 20)
+    assert not listener.page.locator("iframe").is_visible()
+    listener.tune("sad")
+    assert len(links(listener.page)) >= 40
+    listener.embed.down = False
+    listener.page.locator("#toggle").click()
+    assert eventually(listener.sounds)
+    listener.press(1)
+    assert eventually(lambda: listener.hears() == listener.list()[1])
+    assert "does not answer" not in listener.says()
+
+
+def test_only_the_player_may_be_framed(listener: Listener, site: Site) -> None:
+    """The policy lets no script of another host in, not even the player's, and no frame but the player's."""
+    script = """address => new Promise(done => {
+        const made = document.createElement('script');
+        made.onload = () => done('ran');
+        made.onerror = () => done('refused');
+        made.src = address;
+        document.head.append(made);
+    })"""
+    assert listener.page.evaluate(script, f"{listener.embed.address}/script.js") == "refused"
+    assert listener.embed.asked == []
+
+
+def test_messages_from_elsewhere_are_not_heard(listener: Listener) -> None:
+    """What another window posts moves nothing, whatever it says."""
+    listener.press(0)
+    assert eventually(listener.sounds)
+    for told in ("{type: 'playback_update', payload: {isPaused: true, position: 0, duration: 9}}", "null", "'ready'"):
+        listener.page.evaluate(f"window.postMessage({told}, '*')")
+    listener.page.wait_for_timeout(200)
+    assert listener.sounds()
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_the_player_on_a_phone_hides_no_song(browser: Any, site: Site, embed: FakeEmbed, width: int) -> None:
+    """On a phone the page fits its width, the player ends below the last song, and its buttons are 44 pixels."""
+    context = browser.new_context(viewport={"width": width, "height": 640}, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site.address}/?emotion=happy")
+    page.locator("#songs .play").nth(0).click()
+    assert eventually(lambda: page.locator("iframe").count() == 1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    last, player = page.locator("#songs tbody tr").last.bounding_box(), page.locator("#player").bounding_box()
+    assert last["y"] + last["height"] <= player["y"]
+    for button in page.locator("#player button, #songs .play").all()[:5]:
+        box = button.bounding_box()
+        assert min(box["width"], box["height"]) >= 44
+    context.close()
+
+
+def test_somebody_with_spotify_of_their_own(browser: Any, embed: FakeEmbed, tmp_path: Path) -> None:
+    """Log in, hear a song on a device instead of the page, be told why not, save the mood, log out."""
+    embed.asked = []
+    spotify = FakeSpotify()
+    spotify.devices = [{"id": "kitchen1", "name": "Kitchen", "is_active": False, "is_restricted": False}]
+    with (
+        spotify.serving() as base,
+        running(
+            VISAGE_SOURCE="demo",
+            VISAGE_EMBED=embed.address,
+            VISAGE_TOKEN_CACHE=str(tmp_path / "token.json"),
+            SPOTIPY_CLIENT_ID="app",
+            SPOTIFY_API_BASE=f"{base}/v1",
+            SPOTIFY_ACCOUNTS_BASE=base,
+        ) as own,
+    ):
+        page = browser.new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(own.address)
+        page.locator("#stranger a").click()
+        assert eventually(lambda: page.locator("#known").is_visible())
+        page.locator("#chips [data-emotion=happy]").click()
+        assert eventually(lambda: len(links(page)) >= 40)
+        listener = Listener(page, embed)
+        songs = listener.list()
+
+        page.locator("#device").select_option(label="Kitchen")
+        listener.press(2)
+        assert eventually(lambda: "plays on Kitchen" in page.locator("#told").inner_text())
+        page.locator("#further").click()
+        assert eventually(lambda: len(spotify.played) == 2)
+        assert spotify.played == [("kitchen1", [f"spotify:track:{songs[n]}"]) for n in (2, 3)]
+        assert embed.asked == []
+
+        page.locator("#device").select_option(label="my active device")
+        listener.press(0)
+        assert eventually(lambda: "No Spotify of yours is active" in page.locator("#told").inner_text())
+
+        page.locator("#device").select_option(label="this page")
+        listener.press(1)
+        assert eventually(lambda: listener.hears() == songs[1])
+
+        page.locator("#save").click()
+        assert eventually(lambda: page.locator("#told a[href*='/playlist/']").count() == 1)
+        [saved] = spotify.lists.values()
+        assert [entry["item"]["id"] for entry in saved.entries if entry] == songs
+
+        assert page.evaluate("document.cookie") == ""
+        page.locator("#leave").click()
+        assert eventually(lambda: page.locator("#stranger").is_visible())
+        assert not page.locator("#known").is_visible()
+        page.close()
+    assert wrong == []

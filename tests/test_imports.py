@@ -20,8 +20,12 @@ RUNTIME = {
     "camera": ({"model.emotions", "model.faces", "model.recognizer", "model.demo"}, {"cv2", "numpy"}),
     "songs.catalog": ({"model.emotions"}, {"pandas"}),
     "songs.spotify": (set(), {"spotipy", "requests"}),
+    "songs.player": ({"songs.catalog", "songs.spotify"}, {"spotipy"}),
     "spotify_sync": ({"model.emotions", "songs.catalog", "songs.spotify"}, set()),
-    "app": ({"model.emotions", "model.recognizer", "camera", "songs.catalog"}, {"flask"}),
+    "app": (
+        {"model.emotions", "model.recognizer", "camera", "songs.catalog", "songs.player", "songs.spotify"},
+        {"flask"},
+    ),
 }
 ASIDE = {
     "augment",

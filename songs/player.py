@@ -1,0 +1,234 @@
+"""People's own Spotify: who is logged in to the site, the device a song goes to, a mood kept as a playlist.
+
+A browser keeps a secret and nothing else; its token lies on this side, in a file named by the secret's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import spotipy
+
+from songs.catalog import Playlist
+from songs.spotify import (
+    ListError,
+    LoginEndedError,
+    Settings,
+    SyncError,
+    answer_of,
+    authorizer,
+    connect,
+    forget_token,
+    read_token,
+    write_token,
+)
+
+SCOPES = "user-read-playback-state user-modify-playback-state playlist-modify-private"
+LOGIN_TAKES = 600  # seconds that Spotify's answer to a login is waited for
+LOGIN_LASTS = 180 * 24 * 3600  # seconds; Spotify ends each login then
+MOST_LOGINS = 50  # begun at once; only five people can have one
+ADD_AT_ONCE = 100  # songs; the most that Spotify takes at once
+
+REFUSALS = {
+    "NO_ACTIVE_DEVICE": (
+        "No Spotify of yours is active. Open Spotify on a phone or computer, play anything there, and try again."
+    ),
+    "PREMIUM_REQUIRED": "Spotify lets only Premium accounts be played from elsewhere. Songs still play on this page.",
+}
+
+
+class PlayerError(Exception):
+    """What to tell the person; `code` is HTTP's."""
+
+    def __init__(self, description: str, code: int) -> None:
+        super().__init__(description)
+        self.description, self.code = description, code
+
+
+@dataclass(frozen=True)
+class Login:
+    """A login that waits for Spotify's answer; `begun` is on the monotonic clock."""
+
+    authorizer: Any
+    state: str
+    begun: float
+
+
+class Listeners:
+    """The people logged in, each by the secret that their browser keeps.
+
+    Threads may share it. One lock covers the logins begun and the renewing of tokens: with PKCE each refresh token
+    is good for once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.token_cache.parent / "listeners"
+        self._logins: dict[str, Login] = {}
+        self._lock = threading.Lock()
+        logging.getLogger("spotipy").setLevel(logging.CRITICAL)  # it logs tokens
+
+    # -- the login
+
+    def begin(self, redirect_uri: str) -> tuple[str, str]:
+        """A new secret for the browser, and the page of Spotify's to send it to. Raises PlayerError."""
+        secret, state = secrets.token_urlsafe(32), secrets.token_urlsafe(24)
+        settings = replace(self._settings, redirect_uri=redirect_uri)
+        made = told(lambda: authorizer(settings, state))
+        made.scope = SCOPES
+        page = made.get_authorize_url()
+        with self._lock:
+            self._tidy()
+            self._logins[secret] = Login(made, state, time.monotonic())
+        return secret, page
+
+    def finish(self, secret: str, answer: Mapping[str, str]) -> str:
+        """Keep the token, if this is Spotify's answer to this browser's login; else say why not."""
+        with self._lock:
+            login = self._logins.pop(secret, None)
+        if login is None or not hmac.compare_digest(login.state.encode(), answer.get("state", "").encode()):
+            return "That answer does not belong to a login of this browser. Please log in again."
+        if not answer.get("code"):
+            return f"Spotify did not log you in ({answer.get('error', 'no reason given')[:40]})."
+        try:
+            write_token(self._file(secret), told(lambda: answer_of(exchange, login.authorizer, answer["code"])))
+        except PlayerError as error:
+            return error.description
+        return ""
+
+    def forget(self, secret: str) -> dict[str, Any]:
+        """Log out: the token is deleted."""
+        forget_token(self._file(secret))
+        return self.state(secret)
+
+    def check(self, secret: str, shown: str) -> None:
+        """PlayerError unless a request that changes something comes from this browser's own page."""
+        if not secret or not hmac.compare_digest(shown.encode(), self._csrf(secret).encode()):
+            raise PlayerError("Only this site's own page may ask for this. Please reload it.", 403)
+
+    def _csrf(self, secret: str) -> str:
+        """Derived from the secret, which no page can read, so that nothing else needs to be kept."""
+        return hmac.new(secret.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+    def _knows(self, secret: str) -> bool:
+        return bool(secret) and read_token(self._file(secret)) is not None
+
+    def _file(self, secret: str) -> Path:
+        return self._folder / f"{hashlib.sha256(secret.encode()).hexdigest()}.json"
+
+    def _tidy(self) -> None:
+        """Drop logins that nobody finished, and tokens that Spotify has ended."""
+        now = time.monotonic()
+        fresh = {secret: login for secret, login in self._logins.items() if now - login.begun < LOGIN_TAKES}
+        self._logins = dict(list(fresh.items())[-MOST_LOGINS:])
+        for file in self._folder.glob("*.json"):
+            with suppress(FileNotFoundError):  # somebody logs out at this moment
+                if time.time() - file.stat().st_mtime > LOGIN_LASTS:
+                    forget_token(file)
+
+    # -- what they do
+
+    def state(self, secret: str) -> dict[str, Any]:
+        """Whether this browser is logged in; if so its devices, or why there are none, and what `check` wants."""
+        devices: list[dict[str, Any]] = []
+        words = ""
+        try:
+            devices = self._devices(secret) if self._knows(secret) else []
+        except PlayerError as error:
+            words = error.description
+        known = self._knows(secret)
+        return {"logged_in": known, "devices": devices, "told": words} | ({"csrf": self._csrf(secret)} if known else {})
+
+    def _devices(self, secret: str) -> list[dict[str, Any]]:
+        """Where this person can hear a song; `active` is where Spotify is in use."""
+        found = self._ask(secret, lambda spotify: spotify.devices()).get("devices") or []
+        return [
+            {"id": device["id"], "name": str(device.get("name") or "a device"), "active": bool(device.get("is_active"))}
+            for device in found
+            if device.get("id") and not device.get("is_restricted")
+        ]
+
+    def play(self, secret: str, song: Any, device: Any) -> dict[str, Any]:
+        """Play a song on a device, or with None on the active one. Raises PlayerError."""
+        if not re.fullmatch(r"[0-9A-Za-z]{22}", str(song)) or not re.fullmatch(r"[\w-]{1,80}", str(device)):
+            raise PlayerError("That is no song or no device of Spotify's.", 400)
+        return self._ask(secret, lambda spotify: spotify.start_playback(device, uris=[f"spotify:track:{song}"]))
+
+    def save(self, secret: str, playlist: Playlist) -> dict[str, Any]:
+        """A new private playlist with a mood's songs: its name and address, and how many Spotify took.
+
+        Raises PlayerError.
+        """
+        name = f"Visage FM: {playlist.emotion}, {date.today()}"
+        songs = [track.track_id for track in playlist.tracks]
+        made = self._ask(secret, lambda spotify: spotify.current_user_playlist_create(name, public=False)).get("id")
+        if not made:
+            raise PlayerError("Spotify made no playlist.", 502)
+        starts = range(0, len(songs), ADD_AT_ONCE)
+        try:
+            taken = sum(self._add(secret, made, songs[start : start + ADD_AT_ONCE]) for start in starts)
+        except PlayerError as error:
+            raise PlayerError(f"{error.description} {name!r} was made, but not filled.", error.code) from None
+        return {"name": name, "url": f"https://open.spotify.com/playlist/{made}", "count": taken}
+
+    def _add(self, secret: str, playlist: str, songs: Sequence[str]) -> int:
+        """Add songs. One that Spotify no longer has spoils the lot, so a refused lot is halved."""
+        uris = [f"spotify:track:{song}" for song in songs]
+        try:
+            self._ask(secret, lambda spotify: spotify.playlist_add_items(playlist, uris))
+            return len(songs)
+        except PlayerError as error:
+            if error.code != 400:
+                raise
+            half = len(songs) // 2
+            return sum(self._add(secret, playlist, part) for part in (songs[:half], songs[half:])) if half else 0
+
+    def _ask(self, secret: str, job: Callable[[Any], Any]) -> dict[str, Any]:
+        """One request with this person's token."""
+        if not self._knows(secret):
+            raise PlayerError("You are not logged in to Spotify here.", 401)
+        with self._lock:
+            spotify = told(lambda: connect(replace(self._settings, token_cache=self._file(secret))))
+        return told(lambda: answer_of(attempt, job, spotify))
+
+
+def exchange(made: Any, code: str) -> Any:
+    """A code for a token."""
+    made.get_access_token(code, check_cache=False, **({"as_dict": False} if hasattr(made, "client_secret") else {}))
+    return made.cache_handler.get_cached_token()
+
+
+def attempt(job: Callable[[Any], Any], spotify: Any) -> Any:
+    """Spotify's answer ({} for an empty one), or its refusal to play."""
+    try:
+        return job(spotify) or {}
+    except spotipy.SpotifyException as error:
+        if error.reason in REFUSALS:
+            raise PlayerError(REFUSALS[error.reason], 409) from None
+        if error.http_status == 404 and "evice" in error.msg:
+            raise PlayerError("That device is gone. Open Spotify on it, or choose another one.", 409) from None
+        raise
+
+
+def told(job: Callable[[], Any]) -> Any:
+    """Do it; what goes wrong becomes something to tell the person in front of the page."""
+    try:
+        return job()
+    except LoginEndedError:
+        raise PlayerError("Your Spotify login has ended. Please log in again.", 401) from None
+    except SyncError as error:
+        words = str(error).partition(";")[0]  # what follows is for the terminal
+        refused = type(error) is ListError
+        raise PlayerError(f"{words[:1].upper()}{words[1:]}.", 400 if refused else 502) from None

@@ -1,0 +1,92 @@
+// People's own Spotify: which of their devices sounds, and a mood kept as a playlist. Only where an app is configured.
+
+import { next } from "./player.js";
+
+const TIMEOUT = 60000; // a long list is saved in several requests to Spotify
+const HERE = ""; // the choice of hearing songs on this page
+
+const $ = (id) => document.getElementById(id);
+let csrf = "";
+
+async function ask(what, body) {
+  const options = body && {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
+    body: JSON.stringify(body),
+  };
+  const response = await fetch(`/spotify${what}`, { signal: AbortSignal.timeout(TIMEOUT), ...options });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+/** Do what a click asks for; what came of it, or why nothing did, is said in one place. */
+async function attempt(job) {
+  try {
+    await job();
+  } catch (error) {
+    tell(error.name === "Error" ? error.message : "The site does not answer. Please try again.");
+  }
+}
+
+function tell(text, link = null) {
+  $("told").textContent = text;
+  if (link) $("told").append(" ", link);
+}
+
+function show({ logged_in, devices, told, csrf: token }) {
+  csrf = token ?? "";
+  $("stranger").hidden = logged_in;
+  $("known").hidden = !logged_in;
+  const chosen = logged_in ? $("device").value : HERE;
+  const choices = devices.map(({ id, name }) => new Option(name, id));
+  $("device").replaceChildren(new Option("this page", HERE), new Option("my active device", "active"), ...choices);
+  $("device").value = chosen;
+  if ($("device").selectedIndex < 0) $("device").value = HERE;
+  chosenDevice();
+  if (told) tell(told);
+}
+
+async function look() {
+  const state = await ask("").catch(() => null);
+  if (state) show(state);
+}
+
+async function logOut() {
+  show(await ask("/logout", {}));
+  tell("Logged out.");
+}
+
+function chosenDevice() {
+  $("further").hidden = $("device").value === HERE;
+}
+
+/** A song that is asked for goes to the chosen device, and so not to the player on this page. */
+function onSong(event) {
+  const { id, title } = event.detail;
+  const choice = $("device").selectedOptions[0];
+  if (!choice || choice.value === HERE) return;
+  event.preventDefault();
+  attempt(async () => {
+    await ask("/play", { song: id, device: choice.value === "active" ? null : choice.value });
+    tell(`${title} plays on ${choice.textContent}.`);
+  });
+}
+
+async function save() {
+  const { emotion } = $("songs").querySelector(".list").dataset;
+  if (!emotion) return tell("There is no mood yet.");
+  tell("Saving.");
+  const { name, url, count } = await ask("/save", { emotion });
+  const link = Object.assign(document.createElement("a"), { href: url, target: "_blank", rel: "noopener noreferrer" });
+  link.textContent = name;
+  tell(`${count} ${count === 1 ? "song" : "songs"} saved as`, link);
+}
+
+$("songs").addEventListener("song", onSong);
+$("device").addEventListener("change", chosenDevice);
+$("further").addEventListener("click", next);
+$("save").addEventListener("click", () => attempt(save));
+$("leave").addEventListener("click", () => attempt(logOut));
+document.addEventListener("visibilitychange", () => document.hidden || !csrf || look()); // Spotify opened meanwhile
+look();

@@ -1,0 +1,416 @@
+"""People's own Spotify: login, devices and saved moods, through the site's routes, against the loopback Spotify."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app import COOKIE, OWN_ROUTES, Services, SettingsError, create_app, make_listeners
+from camera import Camera
+from songs.catalog import Catalog
+from songs.player import MOST_LOGINS, Listeners
+from songs.spotify import Settings
+from tests.conftest import ROOT
+from tests.fake_spotify import FakeSpotify, error, plain_text
+
+SONG = "60nZcImufyMA1MKQY3dcCH"
+KITCHEN = {"id": "kitchen1", "name": "Kitchen", "is_active": False, "is_restricted": False}
+PHONE = {"id": "phone1", "name": "Ann's phone", "is_active": True, "is_restricted": False}
+HOST = "127.0.0.1"
+OPERATIONS = ROOT.parent / "shared/data/spotify/openapi-operations.json"
+
+
+@pytest.fixture
+def spotify() -> FakeSpotify:
+    made = FakeSpotify()
+    made.devices = [KITCHEN, PHONE]
+    return made
+
+
+@pytest.fixture
+def settings(spotify: FakeSpotify, tmp_path: Path) -> Iterator[Settings]:
+    with spotify.serving() as base:
+        yield Settings(
+            client_id="app",
+            client_secret="",
+            redirect_uri="http://127.0.0.1:8888/callback",
+            api_base=f"{base}/v1",
+            accounts_base=base,
+            token_cache=tmp_path / "config" / "spotify-token.json",
+            songs=ROOT / "songs",
+        )
+
+
+@dataclass
+class Browser:
+    """A person's browser: cookies of its own, and what a page of the site's would know."""
+
+    client: FlaskClient
+
+    def log_in(self) -> TestResponse:
+        """Through Spotify, which agrees at once, and back."""
+        return self.come_back(self.agree())
+
+    def agree(self) -> str:
+        """The address that Spotify sends the browser to."""
+        page = self.client.get("/spotify/login").headers["Location"]
+        return requests.get(page, allow_redirects=False, timeout=10).headers["Location"]
+
+    def come_back(self, address: str) -> TestResponse:
+        return self.client.get(f"/spotify/callback?{urlsplit(address).query}", headers={"Sec-Fetch-Site": "cross-site"})
+
+    def secret(self) -> str:
+        return str(self.client.get_cookie(COOKIE, HOST, "/spotify").value)
+
+    def at(self, site: Flask) -> Browser:
+        """The same browser at another start of the site."""
+        client = site.test_client()
+        client.set_cookie(COOKIE, self.secret(), domain=HOST, path="/spotify")
+        return Browser(client)
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.client.get("/spotify").json)
+
+    def post(self, what: str, body: dict[str, Any] | None = None, token: str | None = None) -> TestResponse:
+        shown = self.state().get("csrf", "") if token is None else token
+        return self.client.post(f"/spotify/{what}", json=body or {}, headers={"X-CSRF-Token": shown})
+
+    def play(self, device: str | None = None) -> TestResponse:
+        return self.post("play", {"song": SONG, "device": device})
+
+
+def site(camera: Camera, settings: Settings) -> Flask:
+    services = Services(camera.recognizer, camera, Catalog(ROOT / "songs"), Listeners(settings))
+    return create_app({"TESTING": True, "SERVER_NAME": HOST}, services)
+
+
+@pytest.fixture
+def browser(camera: Camera, settings: Settings) -> Browser:
+    return Browser(site(camera, settings).test_client())
+
+
+@pytest.fixture
+def ann(browser: Browser) -> Browser:
+    """Somebody logged in."""
+    assert browser.log_in().status_code == 302
+    return browser
+
+
+def tokens(settings: Settings) -> list[Path]:
+    return list((settings.token_cache.parent / "listeners").glob("*"))
+
+
+# -- without it
+
+
+def test_without_an_app_there_is_none_of_it(client: FlaskClient) -> None:
+    """Where no app at Spotify is named, the page shows nothing of it and the routes are not there."""
+    page = client.get("/?emotion=happy").text
+    assert "own.js" not in page
+    assert 'id="own"' not in page
+    assert [client.open(route, method=method).status_code for route, (method, _) in OWN_ROUTES.items()] == [404] * 6
+
+
+def test_an_app_in_the_environment_turns_it_on(tmp_path: Path) -> None:
+    """SPOTIPY_CLIENT_ID is the switch; a wrong address beside it ends the start with a sentence."""
+    cache = {"VISAGE_TOKEN_CACHE": str(tmp_path / "token.json")}
+    assert make_listeners(cache) is None
+    assert make_listeners({"SPOTIPY_CLIENT_ID": "app", **cache}) is not None
+    with pytest.raises(SettingsError, match="SPOTIFY_API_BASE='nowhere'"):
+        make_listeners({"SPOTIPY_CLIENT_ID": "app", "SPOTIFY_API_BASE": "nowhere", **cache})
+
+
+def test_logged_out_the_page_offers_the_login_and_is_otherwise_the_same(browser: Browser) -> None:
+    """With an app but no login there is one link more, no cookie, and the same songs."""
+    answer = browser.client.get("/?emotion=happy")
+    assert 'href="/spotify/login"' in answer.text
+    assert answer.text.count('class="play round"') >= 40
+    assert "Set-Cookie" not in answer.headers
+    assert browser.state() == {"logged_in": False, "devices": [], "told": ""}
+
+
+def test_at_localhost_the_page_says_where_to_log_in(browser: Browser) -> None:
+    """Spotify refuses localhost, so there the page names the address instead of offering a login that must fail."""
+    page = browser.client.get("/", base_url="http://localhost:5000").text
+    assert "/spotify/login" not in page
+    assert "open this page at 127.0.0.1" in page
+
+
+# -- the login
+
+
+def test_the_login_asks_for_what_it_needs(browser: Browser) -> None:
+    """Spotify is asked for playback and private playlists only, with a state, and to come back to this site."""
+    page = urlsplit(browser.client.get("/spotify/login").headers["Location"])
+    asked = {name: values[0] for name, values in parse_qs(page.query).items()}
+    assert set(asked["scope"].split()) == {
+        "user-read-playback-state",
+        "user-modify-playback-state",
+        "playlist-modify-private",
+    }
+    assert asked["redirect_uri"] == "http://127.0.0.1/spotify/callback"
+    assert len(asked["state"]) >= 32
+    assert asked["code_challenge_method"] == "S256"
+
+
+@pytest.mark.parametrize("secret", ["", "s3cret"], ids=["PKCE", "with a secret"])
+def test_a_login_lasts(camera: Camera, settings: Settings, spotify: FakeSpotify, secret: str) -> None:
+    """After it the browser is logged in, and still is when the site has been started anew."""
+    spotify.secret = secret
+    settings = replace(settings, client_secret=secret)
+    browser = Browser(site(camera, settings).test_client())
+    back = browser.log_in()
+    assert (back.status_code, back.headers["Location"]) == (302, "/")
+    assert browser.at(site(camera, settings)).state()["logged_in"]
+
+
+def test_the_token_stays_on_this_side(browser: Browser, settings: Settings) -> None:
+    """The browser gets a secret that scripts cannot read and other requests do not carry; the file is its owner's."""
+    set_cookie = browser.client.get("/spotify/login").headers["Set-Cookie"]
+    assert {"HttpOnly", "Path=/spotify", "SameSite=Lax"} <= set(set_cookie.split("; "))
+    browser.log_in()
+    [file] = tokens(settings)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    secret = browser.secret()
+    assert secret not in file.name
+    token = json.loads(file.read_text())
+    told = browser.client.get("/spotify").text + browser.client.get("/").text
+    assert token["access_token"] not in told
+    assert token["refresh_token"] not in told
+    assert secret not in told
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda query: re.sub("state=[^&]*", "state=other", query), "does not belong to a login of this browser"),
+        (lambda query: re.sub("&?state=[^&]*", "", query), "does not belong to a login of this browser"),
+        (lambda query: re.sub("code=[^&]*", "error=access_denied", query), "did not log you in (access_denied)"),
+        (lambda query: re.sub("code=[^&]*", "code=made-up", query), "Please log in again"),
+    ],
+    ids=["another state", "no state", "refused", "another code"],
+)
+def test_an_answer_that_is_not_ours_logs_nobody_in(
+    browser: Browser, settings: Settings, change: Any, says: str
+) -> None:
+    """A wrong state, a refusal and a made-up code leave nothing behind, and the page says why."""
+    answer = browser.come_back("?" + change(urlsplit(browser.agree()).query))
+    assert answer.status_code == 403
+    assert says in answer.text
+    assert not browser.state()["logged_in"]
+    assert tokens(settings) == []
+
+
+def test_an_answer_counts_once_and_in_its_own_browser(browser: Browser, camera: Camera, settings: Settings) -> None:
+    """Somebody else's answer, or the same one again, logs nobody in."""
+    address = browser.agree()
+    other = Browser(browser.client.application.test_client())
+    assert other.come_back(address).status_code == 403
+    assert browser.come_back(address).status_code == 302
+    assert browser.come_back(address).status_code == 403
+    assert not other.state()["logged_in"]
+
+
+def test_logins_that_nobody_finishes_do_not_pile_up(settings: Settings) -> None:
+    """However often a login is begun, only so many wait for an answer."""
+    listeners = Listeners(settings)
+    for _ in range(MOST_LOGINS + 20):
+        listeners.begin("http://127.0.0.1:5000/spotify/callback")
+    assert len(listeners._logins) <= MOST_LOGINS + 1
+
+
+def test_logging_out_deletes_the_token(ann: Browser, settings: Settings) -> None:
+    """After it nothing of the login is left."""
+    assert ann.post("logout").json == {"logged_in": False, "devices": [], "told": ""}
+    assert tokens(settings) == []
+    assert not ann.state()["logged_in"]
+
+
+def test_a_login_that_has_ended_is_said(ann: Browser, spotify: FakeSpotify, settings: Settings) -> None:
+    """When Spotify refuses the refresh token the person is asked to log in again, and the dead token is deleted."""
+    [file] = tokens(settings)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"expires_at": 0}))
+    spotify.refresh_tokens.clear()
+    state = ann.state()
+    assert not state["logged_in"]
+    assert "login has ended" in state["told"]
+    assert tokens(settings) == []
+
+
+def test_a_token_is_renewed(ann: Browser, spotify: FakeSpotify, settings: Settings) -> None:
+    """An hour later the person is still logged in."""
+    [file] = tokens(settings)
+    before = json.loads(file.read_text())
+    file.write_text(json.dumps(before | {"expires_at": 0}))
+    assert ann.play().status_code == 200
+    assert json.loads(file.read_text())["access_token"] != before["access_token"]
+
+
+# -- only the site's own page
+
+
+@pytest.mark.parametrize("what", ["play", "save", "logout"])
+@pytest.mark.parametrize("token", ["", "other", "ü"])
+def test_what_changes_something_needs_the_pages_token(
+    ann: Browser, spotify: FakeSpotify, what: str, token: str
+) -> None:
+    """Without the token that only this site's page can read, nothing is changed; nor is anything by GET."""
+    before = len(spotify.asked)
+    assert ann.post(what, {"song": SONG, "emotion": "happy"}, token).status_code == 403
+    assert ann.client.get(f"/spotify/{what}").status_code == 405
+    assert len(spotify.asked) == before
+    assert ann.state()["logged_in"]
+
+
+def test_one_browsers_token_is_no_others(ann: Browser) -> None:
+    """Two people logged in at the same site cannot act for each other."""
+    other = Browser(ann.client.application.test_client())
+    other.log_in()
+    assert ann.post("logout", token=other.state()["csrf"]).status_code == 403
+
+
+def test_a_stranger_is_told_to_log_in(browser: Browser, spotify: FakeSpotify) -> None:
+    """Somebody who began a login but did not finish it has no token to show, and Spotify is not asked."""
+    browser.client.get("/spotify/login")
+    assert browser.play().status_code == 403
+    assert spotify.api_calls() == []
+
+
+# -- playing
+
+
+def test_a_song_goes_to_the_active_device_or_the_one_chosen(ann: Browser, spotify: FakeSpotify) -> None:
+    """Each song is sent once, to where the person said."""
+    assert ann.state()["devices"] == [
+        {"id": "kitchen1", "name": "Kitchen", "active": False},
+        {"id": "phone1", "name": "Ann's phone", "active": True},
+    ]
+    assert ann.play().status_code == 200
+    assert ann.play("kitchen1").status_code == 200
+    assert spotify.played == [("phone1", [f"spotify:track:{SONG}"]), ("kitchen1", [f"spotify:track:{SONG}"])]
+
+
+def test_devices_that_cannot_be_played_are_not_offered(ann: Browser, spotify: FakeSpotify) -> None:
+    """One without an id, and one that Spotify lets nobody control, are left out."""
+    spotify.devices = [KITCHEN | {"id": None}, PHONE | {"is_restricted": True}]
+    assert ann.state()["devices"] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        (error(404, "Player command failed: No active device found", "NO_ACTIVE_DEVICE"), 409, "Open Spotify on a"),
+        (error(404, "Device not found"), 409, "That device is gone"),
+        (error(403, "Player command failed: Premium required", "PREMIUM_REQUIRED"), 409, "only Premium accounts"),
+        (plain_text(403, "User not registered in the Developer Dashboard"), 502, "add yourself under User Management"),
+        (plain_text(403, "Active premium subscription required for the owner of the app."), 502, "its owner needs"),
+        (error(403, "Insufficient client scope"), 502, "lacks a permission"),
+        (error(401, "The access token expired"), 502, "does not accept the token"),
+        (error(429, "Slow down", Retry_After="7"), 502, "asks to slow down"),
+        (error(429, "Quota", "QUOTA_EXCEEDED", Retry_After="80000"), 502, "quota is used up until"),
+        (error(503, "Oh no"), 502, "trouble of its own"),
+    ],
+)
+def test_a_refusal_is_explained(
+    ann: Browser, spotify: FakeSpotify, answer: Any, code: int, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What Spotify refuses is said in words for the person at the page; asked once, nothing of it in the log."""
+    spotify.fail("/me/player/play", answer)
+    told = ann.play()
+    assert told.status_code == code
+    assert says in told.json["error"]
+    assert "terminal" not in told.json["error"]
+    assert sum(call.path.endswith("/play") for call in spotify.asked) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_devices_because_of_an_error_still_lets_one_log_out(ann: Browser, spotify: FakeSpotify) -> None:
+    """When the devices cannot be listed the page says why, and the person is still logged in."""
+    spotify.fail("/devices", plain_text(403, "User not registered in the Developer Dashboard"))
+    state = ann.state()
+    assert (state["logged_in"], state["devices"]) == (True, [])
+    assert "User Management" in state["told"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"song": "../../me", "device": None}, {"song": SONG, "device": "x?y=1"}, {"song": SONG, "device": ""}, {}],
+)
+def test_only_ids_of_spotifys_form_go_out(ann: Browser, spotify: FakeSpotify, body: dict[str, Any]) -> None:
+    """Anything else is refused here."""
+    assert ann.post("play", body).status_code == 400
+    assert spotify.played == []
+
+
+def test_without_spotify_the_site_goes_on(ann: Browser, camera: Camera, settings: Settings) -> None:
+    """With nobody at Spotify's address, playing says so and the songs are served as before."""
+    alone = ann.at(site(camera, replace(settings, api_base="http://127.0.0.1:9/v1")))
+    told = alone.play()
+    assert (told.status_code, "cannot be reached" in told.json["error"]) == (502, True)
+    assert alone.client.get("/songs?emotion=happy").status_code == 200
+
+
+# -- saving a mood
+
+
+def test_a_mood_becomes_a_private_playlist(ann: Browser, spotify: FakeSpotify) -> None:
+    """The list as it stands is in a new playlist, in its order, for nobody else to see."""
+    saved = ann.post("save", {"emotion": "happy"}).json
+    songs = [track.track_id for track in Catalog(ROOT / "songs").playlist("happy").tracks]  # type: ignore[arg-type]
+    [playlist] = spotify.lists
+    assert saved["url"] == f"https://open.spotify.com/playlist/{playlist}"
+    assert saved["count"] == len(songs)
+    assert [entry["item"]["id"] for entry in spotify.lists[playlist].entries if entry] == songs
+    assert spotify.lists[playlist].name == saved["name"]
+    [made] = [call for call in spotify.asked if (call.method, call.path) == ("POST", "/v1/me/playlists")]
+    assert json.loads(made.body)["public"] is False
+
+
+def test_a_song_that_is_gone_does_not_spoil_a_playlist(ann: Browser, spotify: FakeSpotify) -> None:
+    """The others are saved, and the count says how many."""
+    songs = [track.track_id for track in Catalog(ROOT / "songs").playlist("sad").tracks]  # type: ignore[arg-type]
+    spotify.gone = {songs[3], songs[40]}
+    assert ann.post("save", {"emotion": "sad"}).json["count"] == len(songs) - 2
+
+
+def test_a_playlist_that_could_not_be_filled_is_said(ann: Browser, spotify: FakeSpotify) -> None:
+    """When Spotify fails halfway the person hears that an empty playlist is there."""
+    spotify.fail("/items", error(503, "Oh no"))
+    told = ann.post("save", {"emotion": "sad"})
+    assert told.status_code == 502
+    assert "was made, but not filled" in told.json["error"]
+
+
+def test_only_a_mood_can_be_saved(ann: Browser, spotify: FakeSpotify) -> None:
+    """Anything else is refused before Spotify is asked."""
+    assert ann.post("save", {"emotion": "../happy"}).status_code == 400
+    assert ann.post("save", {"emotion": ["happy"]}).status_code == 400
+    assert spotify.lists == {}
+
+
+@pytest.mark.skipif(not OPERATIONS.exists(), reason="shared/data/spotify/openapi-operations.json is not here")
+def test_every_call_exists_and_is_not_deprecated(ann: Browser, spotify: FakeSpotify) -> None:
+    """Whatever this asks of Spotify is in its OpenAPI document, and none of it on the way out."""
+    ann.play()
+    ann.post("save", {"emotion": "happy"})
+    known = json.loads(OPERATIONS.read_text())["operations"]
+    for call in spotify.api_calls():
+        path = call.path.removeprefix("/v1")
+        found = [
+            o for o in known if o["method"] == call.method and re.fullmatch(re.sub(r"{\w+}", r"[^/]+", o["path"]), path)
+        ]
+        assert found, path
+        assert not found[0]["deprecated"]
+    assert spotify.played
