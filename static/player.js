@@ -8,7 +8,7 @@ const ANSWER = 10000; // milliseconds: a frame that is not ready by then is bloc
 const START = 4000; // a song that has not begun by then waits for a click in the frame
 const LISTENED = 5000; // a frame that stops at the start after this much is through with the song
 const HALF_A_MINUTE = "Without a Spotify login in this browser you hear 30 seconds of each song.";
-const NO_ANSWER = "Spotify does not answer, so there is no sound. Everything else works without it.";
+const NO_ANSWER = "Spotify does not answer. If you see its player, press play there; all else works without it.";
 const CLICK_THERE = "Your browser wants a click of yours: press play in Spotify's player.";
 
 const $ = (id) => document.getElementById(id);
@@ -71,7 +71,7 @@ function load() {
   heard = null;
   if (frame) frame.contentWindow.location.replace(address); // setting `src` would lengthen the browser's history
   else open(address);
-  wait(ANSWER, silent);
+  wait(ANSWER, () => say(NO_ANSWER)); // the frame stays: it may be there and only silent
   mark();
 }
 
@@ -99,7 +99,7 @@ function tell(command) {
 
 function toggle() {
   if (ready) tell("toggle");
-  else if ($("embed").hidden) load(); // Spotify did not answer: perhaps it does now
+  else if ($("sound").textContent === NO_ANSWER) load(); // perhaps it does now
 }
 
 function hear({ source, origin, data }) {
@@ -112,16 +112,10 @@ function hear({ source, origin, data }) {
 
 function begin() {
   ready = true;
-  $("embed").hidden = false;
   say("");
   tell("load_complete_ack");
   tell("play");
   wait(START, () => say(CLICK_THERE));
-}
-
-function silent() {
-  $("embed").hidden = true;
-  say(NO_ANSWER);
 }
 
 function follow({ isPaused, position, duration }) {

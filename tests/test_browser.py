@@ -413,7 +413,6 @@ def test_without_spotify_the_page_is_the_same_without_sound(listener: Listener) 
     listener.embed.down = True
     listener.press(0)
     assert eventually(lambda: "Spotify does not answer" in listener.says(), 20)
-    assert not listener.page.locator("iframe").is_visible()
     listener.tune("sad")
     assert len(links(listener.page)) >= 40
     listener.embed.down = False
