@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -276,3 +277,9 @@ def _clean(text: str) -> str:
     """One line of printable text, bounded. Joiners stay: emoji and Persian need them."""
     printable = "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text)
     return " ".join(printable.split())[:LONGEST_TEXT].rstrip()
+
+
+if __name__ == "__main__":  # run, it compares lists with a labelled table; imported, it knows nothing of moods
+    from songs.moods import main
+
+    sys.exit(main())

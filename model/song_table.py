@@ -1,0 +1,228 @@
+"""A table of songs, labelled: rows stream through, and each gains a mood, an emotion and a confidence.
+
+A table is a CSV: UTF-8, commas, a header. What is no row is copied as it stands, so nothing of the table is lost.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from model.song_moods import FEATURES, Answer, Mood, SongMoods, fault_of, usable
+
+LYRICS = "lyrics"
+ADDED = ("mood", "emotion", "confidence")
+AT_ONCE = 4096  # rows; more is not faster
+LONGEST_LINE = 1_000_000  # characters; a longer one is no song
+LONGEST_FIELD = 500_000  # characters; what an unclosed quotation mark may swallow
+FAULTS_SAID = 20
+
+NOT_KNOWN = Answer(Mood.NOT_KNOWN, 0.0)
+
+
+class TableError(Exception):
+    """The table cannot be labelled at all; the message says why."""
+
+
+@dataclass
+class Tally:
+    """What became of a table; `faults` counts every row with something wrong, `moods` every row."""
+
+    moods: Counter[str] = field(default_factory=Counter)
+    faults: int = 0
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table's features and lyrics stand, and the header of what comes out."""
+
+    features: tuple[int, ...]
+    lyrics: int | None
+    header: list[str]
+    width: int
+
+
+def label(
+    source: Path,
+    out: Path,
+    moods: SongMoods,
+    complain: Callable[[str], None] = lambda line: None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Tally:
+    """Write `source` with a mood for every song to `out`, all or nothing.
+
+    `complain` hears of the first faults ("line 7: ..."), `progress` the share that is done, 0 to 1. Features
+    decide; lyrics are read where a row has no usable features. Raises TableError and OSError.
+    """
+    with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _replacing(out) as made:
+        size = os.fstat(file.fileno()).st_size if file.seekable() else 0  # a pipe ends when it ends
+        lines = _Lines(file)
+        labelling = _Labelling(lines, moods, made, complain)
+        while labelling.more():
+            if size:
+                progress(min(os.lseek(file.fileno(), 0, os.SEEK_CUR) / size, 1.0))
+        progress(1.0)
+    return labelling.tally
+
+
+def columns_of(header: list[str]) -> Columns:
+    """Where things stand under a header; TableError says which columns are missing."""
+    if any("\0" in name or not name.isprintable() for name in header):
+        raise TableError("it is no table: a table is text in UTF-8, its columns separated by commas")
+    names = [name.strip().casefold() for name in header]
+    places = {name: i for i, name in reversed(list(enumerate(names)))}
+    missing = [name for name in FEATURES if name not in places]
+    if missing and LYRICS not in places:
+        raise TableError(f"it has no column {', '.join(missing)}, and no column {LYRICS} either")
+    features = () if missing else tuple(places[name] for name in FEATURES)
+    return Columns(features, places.get(LYRICS), [*map(_given, header), *ADDED], len(header))
+
+
+class _Lines:
+    """The lines of a file one by one; `number` is the last one's, `taken` are those since the last `clear`.
+
+    A line longer than LONGEST_LINE comes in pieces, and each of them is an error: none is ever held whole.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._whole = file, True
+        self.number = 0
+        self.taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_LINE)
+        if not line:
+            raise StopIteration
+        self.number += self._whole
+        began, self._whole = self._whole, len(line) < LONGEST_LINE or line.endswith(("\n", "\r"))
+        self.taken.append(line)
+        if not (began and self._whole):
+            raise csv.Error(f"it is longer than {LONGEST_LINE:,} characters")
+        return line
+
+
+class _Labelling:
+    """One run over a table: reads AT_ONCE rows, judges them, writes them."""
+
+    def __init__(self, lines: _Lines, moods: SongMoods, made: TextIO, complain: Callable[[str], None]) -> None:
+        self._lines, self._moods, self._made, self._complain = lines, moods, made, complain
+        csv.field_size_limit(LONGEST_FIELD)
+        self._reader = csv.reader(lines)
+        self._writer = csv.writer(made, lineterminator="\n")
+        self._last_fault = 0
+        self.tally = Tally()
+        try:
+            self._columns = columns_of(next(self._reader))
+        except StopIteration:
+            raise TableError("it is empty") from None
+        except csv.Error as error:
+            raise TableError(f"its first line is no header: {error}") from None
+        self._writer.writerow(self._columns.header)
+
+    def more(self) -> bool:
+        """Read, judge and write some rows; False at the end of the table."""
+        rows: list[list[str]] = []
+        numbers: list[int] = []
+        rest, fault = "", ""  # what is no row is written, and named, after the rows before it
+        lines, width = self._lines, self._columns.width
+        while len(rows) < AT_ONCE and not rest:
+            lines.taken.clear()
+            try:
+                row = next(self._reader)
+            except StopIteration:
+                self._write(rows, numbers)
+                return False
+            except csv.Error as error:
+                rest, fault = "".join(lines.taken), f"it cannot be parsed: {error}"
+                continue
+            if len(row) == width:
+                rows.append(row)
+                numbers.append(lines.number)
+            elif row:
+                rest, fault = "".join(lines.taken), f"it has not the header's {width} columns but {len(row)}"
+        self._write(rows, numbers)
+        self._fault(lines.number, fault)
+        self._made.write(rest)
+        return True
+
+    def _write(self, rows: list[list[str]], numbers: list[int]) -> None:
+        answers = self._answers(rows, numbers) if rows else []
+        self.tally.moods.update(answer.mood.value for answer in answers)
+        self._writer.writerows(
+            [*row, answer.mood.value, answer.emotion or "", f"{answer.confidence:.3f}" if answer.confidence else ""]
+            for row, answer in zip(rows, answers, strict=True)
+        )
+
+    def _answers(self, rows: list[list[str]], numbers: list[int]) -> list[Answer]:
+        features, lyrics = self._columns.features, self._columns.lyrics
+        answers, good = [NOT_KNOWN] * len(rows), np.zeros(len(rows), bool)
+        if features:
+            values = _numbers([itemgetter(*features)(row) for row in rows])
+            answers, good = self._moods.audio.answers(values), usable(values)
+        for i in np.flatnonzero(~good).tolist():
+            faults = [fault_of(name, rows[i][place]) for name, place in zip(FEATURES, features, strict=False)]
+            if lyrics is not None:
+                answers[i] = self._moods.lyrics.answer(rows[i][lyrics])
+                faults += [_lyrics_fault(rows[i][lyrics])] if answers[i] == NOT_KNOWN else []
+            self._fault(numbers[i], "; ".join(fault for fault in faults if fault))
+        return answers
+
+    def _fault(self, line: int, fault: str) -> None:
+        if not fault or line == self._last_fault:
+            return
+        self._last_fault = line
+        self.tally.faults += 1
+        if self.tally.faults <= FAULTS_SAID:
+            self._complain(f"line {line}: {fault}")
+
+
+def _numbers(texts: list[tuple[str, ...]]) -> np.ndarray:
+    """Rows of texts as numbers (n, 9), NaN where a text is none."""
+    try:
+        return np.fromiter(map(float, chain.from_iterable(texts)), float).reshape(len(texts), len(FEATURES))
+    except ValueError:
+        return np.array([[_number(text) for text in row] for row in texts])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _lyrics_fault(text: str) -> str:
+    return "its lyrics are not English, or too few words" if text.strip() else "it has no lyrics"
+
+
+def _given(name: str) -> str:
+    """A column's name; a table's own mood column stays under another name."""
+    return f"{name}_given" if name.strip().casefold() in ADDED else name
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file to write that becomes `path` at the end; after an error nothing is left of it."""
+    if not path.parent.is_dir():
+        raise TableError(f"there is no folder {path.parent} to write {path.name} to")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

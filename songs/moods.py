@@ -1,0 +1,262 @@
+"""Song lists from a table of labelled songs: the commands `label`, `playlists` and `check`.
+
+`python -m model.song_moods label` and `playlists`, `python -m songs.catalog check`; docs/song-moods.md shows them.
+Exit codes: 0 done, 2 it cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import heapq
+import io
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from model.emotions import EMOTIONS, Emotion
+from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
+from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, label
+from songs.catalog import Track, read_tracks, write_tracks
+
+NAMES = {  # how tables in circulation call a column
+    "track_id": ("track_id", "id", "spotify_id"),
+    "title": ("title", "name", "track_name", "song"),
+    "artist": ("artist", "artists", "artist_name", "track_artist"),
+    "album": ("album", "album_name", "track_album_name"),
+    "duration_ms": ("duration_ms",),
+    "added_at": ("added_at",),
+    "emotion": ("emotion",),
+    "confidence": ("confidence",),
+}
+NEEDED = ("track_id", "title", "emotion", "confidence")
+SPARE = 20  # times as many songs are looked at as a list takes, to vary the artists
+ALSO_IN = {
+    Emotion.ANGRY: (Emotion.DISGUST,),
+    Emotion.SURPRISE: (Emotion.ANGRY, Emotion.DISGUST, Emotion.HAPPY),  # energetic: which of these, nobody can tell
+}
+"""Where else than in its own emotion's list a song does not disagree."""
+
+Song = tuple[float, int, Track]
+"""Confidence, minus the place in the table (so that ties keep its order), and the song."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a title must not end a run that prints to an old console
+    try:
+        options.command(options)
+        sys.stdout.flush()
+    except (TableError, SongMoodsError) as error:
+        _complain(f"{options.table}: {error}")
+        return 2
+    except BrokenPipeError:  # whoever read the lines has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+        return 2
+    except KeyboardInterrupt:
+        _complain("stopped; no file was changed halfway")
+        return 130
+    return 0
+
+
+def label_songs(options: argparse.Namespace) -> None:
+    """Add mood, emotion and confidence to a table of songs with audio features, lyrics or both."""
+    tally = label(options.table, options.out, load_song_moods(), _complain, _bar())
+    if tally.faults > FAULTS_SAID:
+        _complain(f"... and {tally.faults - FAULTS_SAID} more")
+    counted = ", ".join(f"{n} {mood}" for mood, n in tally.moods.most_common())
+    _say(f"{options.out}: {tally.moods.total()} songs: {counted or 'none'}; {tally.faults} rows with a fault")
+
+
+def make_playlists(options: argparse.Namespace) -> None:
+    """Make the song lists from a labelled table: the surest songs, each artist as rarely as possible."""
+    chosen = choose(labelled_songs(options.table, _complain), options.top)
+    for emotion in EMOTIONS:
+        path = options.songs / f"{emotion}.csv"
+        if not chosen[emotion]:
+            _say(f"{emotion}: no song in the table, the list stays as it is")
+            continue
+        try:
+            before = read_tracks(path)[0] if options.append and path.exists() else []
+        except ValueError as error:
+            raise TableError(f"{path} is not a song list, and nothing is added to it: {error}") from None
+        known = {track.track_id for track in before}
+        new = [track for track in chosen[emotion] if track.track_id not in known]
+        write_tracks(path, [*before, *new])
+        _say(f"{emotion}: {len(before) + len(new)} songs, {len({track.artist for track in new})} artists among the new")
+
+
+def check_lists(options: argparse.Namespace) -> None:
+    """Name the songs whose labelled mood disagrees with the list they sit in; says nothing else."""
+    lists = {emotion: _listed(options.songs / f"{emotion}.csv") for emotion in EMOTIONS}
+    listed = {track.track_id for tracks in lists.values() for track in tracks}
+    labelled = {
+        track.track_id: (emotion, sure)
+        for emotion, (sure, _, track) in labelled_songs(options.table, lambda fault: None)
+        if track.track_id in listed and sure >= options.sure
+    }
+    for emotion, tracks in lists.items():
+        for track in tracks:
+            sounds, sure = labelled.get(track.track_id, (emotion, 0.0))
+            if emotion != sounds and emotion not in ALSO_IN.get(sounds, ()):
+                _say(f"{emotion}: {track.artist}: {track.title} is labelled {sounds} ({sure:.2f})")
+
+
+def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tuple[Emotion, Song]]:
+    """The songs of a labelled table with the emotion each has, one by one. Raises TableError and OSError.
+
+    Songs without a mood are skipped; `complain` hears of the first rows that are none.
+    """
+    faults = 0
+    csv.field_size_limit(LONGEST_FIELD)
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            places = _places(next(rows, []))
+        except csv.Error as error:
+            raise TableError(f"its first line is no header: {error}") from None
+        while True:
+            try:
+                row = next(rows)
+                if row and (song := _song(row, places, rows.line_num)):
+                    yield song
+            except StopIteration:
+                return
+            except (ValueError, IndexError, csv.Error) as error:
+                faults += 1
+                if faults <= FAULTS_SAID:
+                    complain(f"line {rows.line_num}: {'too few columns' if isinstance(error, IndexError) else error}")
+
+
+def choose(songs: Iterable[tuple[Emotion, Song]], top: int) -> dict[Emotion, list[Track]]:
+    """At most `top` songs an emotion, from the surest, varied by artist; in bounded memory.
+
+    What the list of a song's own emotion has no room for goes to the emotion's borrowers, see EMOTIONS_OF.
+    """
+    surest: dict[Emotion, list[Song]] = {emotion: [] for emotion in EMOTIONS}
+    for emotion, song in songs:
+        if len(surest[emotion]) < SPARE * top:
+            heapq.heappush(surest[emotion], song)
+        else:
+            heapq.heappushpop(surest[emotion], song)
+    chosen: dict[Emotion, list[Track]] = {emotion: [] for emotion in EMOTIONS}
+    for lists in sorted({emotions for emotions in EMOTIONS_OF.values() if emotions}):
+        left: list[Track] = []
+        for emotion in lists:
+            left = [*varied(track for _, _, track in sorted(surest[emotion], reverse=True)), *left]
+            chosen[emotion], left = left[:top], left[top:]
+    return chosen
+
+
+def varied(tracks: Iterable[Track]) -> list[Track]:
+    """The same songs, each once, ordered so that every artist has had a turn before one has another."""
+    turns: Counter[str] = Counter()
+    rounds: defaultdict[int, list[Track]] = defaultdict(list)
+    seen: set[str] = set()
+    for track in tracks:
+        if track.track_id not in seen:
+            seen.add(track.track_id)
+            artist = track.artist.casefold() or track.track_id
+            rounds[turns[artist]].append(track)
+            turns[artist] += 1
+    return [track for turn in sorted(rounds) for track in rounds[turn]]
+
+
+def _listed(path: Path) -> list[Track]:
+    try:
+        return read_tracks(path)[0]
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise TableError(f"{path} is not a song list: {error}") from None
+
+
+def _places(header: list[str]) -> Mapping[str, int]:
+    """Where the columns stand, by our name; TableError says which are missing."""
+    names = [name.strip().casefold() for name in header]
+    places = {ours: names.index(theirs) for ours, known in NAMES.items() for theirs in known[::-1] if theirs in names}
+    if missing := [name for name in NEEDED if name not in places]:
+        raise TableError(
+            f"it has no column {', '.join(missing)}; mood, emotion and confidence come from"
+            " python -m model.song_moods label"
+        )
+    return places
+
+
+def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion, Song] | None:
+    """A row as a song; None without an emotion. ValueError says what is wrong."""
+    cells = {name: row[place].strip() for name, place in places.items()}
+    if not cells["emotion"]:
+        return None
+    confidence = float(cells["confidence"])
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"its confidence is {cells['confidence']!r}, not a number from 0 to 1")
+    length = cells.get("duration_ms", "").partition(".")[0]
+    track = Track(
+        cells["track_id"],
+        cells["title"],
+        cells.get("artist", "").strip("[]'\""),
+        cells.get("album", ""),
+        int(length) if length.isdecimal() else None,
+        cells.get("added_at", ""),
+    )
+    return Emotion(cells["emotion"]), (confidence, -line, track)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m model.song_moods", description="Songs that know their own mood; docs/song-moods.md"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], table: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        made.add_argument("table", type=Path, metavar=table)
+        made.set_defaults(command=run)
+        return made
+
+    one = command("label", label_songs, "SONGS.csv")
+    one.add_argument("--out", type=Path, required=True, metavar="LABELLED.csv")
+    one = command("playlists", make_playlists, "LABELLED.csv")
+    one.add_argument("--songs", type=Path, required=True, metavar="DIR", help="where the seven lists are")
+    one.add_argument("--append", action="store_true", help="add new songs and keep the old ones (default: replace)")
+    one.add_argument("--top", type=_positive, default=100, metavar="100", help="songs a list")
+    one = command("check", check_lists, "LABELLED.csv")
+    one.add_argument("--songs", type=Path, default=Path(__file__).parent, metavar="DIR", help="where the lists are")
+    one.add_argument("--sure", type=float, default=0.5, metavar="0.5", help="name songs from this confidence on")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _bar() -> Callable[[float], None]:
+    """Draws how far it is, at a terminal."""
+    if not sys.stderr.isatty():
+        return lambda share: None
+
+    def draw(share: float) -> None:
+        end = "\n" if share >= 1 else ""
+        sys.stderr.write(f"\r[{'#' * round(30 * share):<30}] {share:4.0%}{end}")
+        sys.stderr.flush()
+
+    return draw
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
