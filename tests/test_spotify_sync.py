@@ -933,6 +933,15 @@ class Login:
         return Ran(self.process.returncode, out, err)
 
 
+def next_line(process: subprocess.Popen[str]) -> str:
+    """The process's next line, and no byte more: `communicate` does not know what a reader has buffered."""
+    assert process.stdout
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        line += byte
+    return line.decode()
+
+
 @pytest.fixture
 def start_login(desk: Desk) -> Iterator[Callable[..., Login]]:
     """Start `login` and read the address of the page that it prints."""
@@ -943,8 +952,7 @@ def start_login(desk: Desk) -> Iterator[Callable[..., Login]]:
         desk.environment["SPOTIPY_REDIRECT_URI"] = redirect or f"http://127.0.0.1:{free_port()}/callback"
         process = desk.process("login", "--no-browser", "--timeout", "20", *arguments, **options)
         started.append(process)
-        assert process.stdout
-        lines = iter(process.stdout.readline, "")
+        lines = iter(lambda: next_line(process), "")
         return Login(process, next((line.strip() for line in lines if "/authorize?" in line), ""))
 
     yield start
