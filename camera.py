@@ -22,12 +22,8 @@ from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
-# Windows: the Media Foundation backend takes up to 20 s to open a camera with its hardware transforms.
-os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
 # macOS: OpenCV asks for permission on the main thread only; the system itself asks when the camera opens.
 os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
-# A camera that is not there is reported by us, in words, once.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
 import cv2
 import numpy as np
@@ -38,6 +34,8 @@ from model.faces import Box, Face, Frame, main_face
 from model.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
+# A camera that is not there is reported by us, in words, once.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 Status = Literal["starting", "live", "idle", "error"]
 OpenFrames = Callable[[str], Iterator[Frame]]
@@ -98,6 +96,7 @@ def _demo_frames() -> Iterator[Frame]:
 
 
 def _device_frames(device: str) -> Iterator[Frame]:
+    # Windows' other backend, Media Foundation, takes up to 20 s to open a camera.
     backend = {"linux": cv2.CAP_V4L2, "darwin": cv2.CAP_AVFOUNDATION, "win32": cv2.CAP_DSHOW}.get(sys.platform, 0)
     lost = (
         f"no camera at {device}: is it plugged in, and free?{PERMISSION} "
