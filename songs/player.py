@@ -30,6 +30,7 @@ from songs.spotify import (
     answer_of,
     authorizer,
     connect,
+    exchange,
     forget_token,
     read_token,
     write_token,
@@ -86,8 +87,7 @@ class Listeners:
         """A new secret for the browser, and the page of Spotify's to send it to. Raises PlayerError."""
         secret, state = secrets.token_urlsafe(32), secrets.token_urlsafe(24)
         settings = replace(self._settings, redirect_uri=redirect_uri)
-        made = told(lambda: authorizer(settings, state))
-        made.scope = SCOPES
+        made = told(lambda: authorizer(settings, state, SCOPES))
         page = made.get_authorize_url()
         with self._lock:
             self._tidy()
@@ -202,12 +202,6 @@ class Listeners:
         with self._lock:
             spotify = told(lambda: connect(replace(self._settings, token_cache=self._file(secret))))
         return told(lambda: answer_of(attempt, job, spotify))
-
-
-def exchange(made: Any, code: str) -> Any:
-    """A code for a token."""
-    made.get_access_token(code, check_cache=False, **({"as_dict": False} if hasattr(made, "client_secret") else {}))
-    return made.cache_handler.get_cached_token()
 
 
 def attempt(job: Callable[[Any], Any], spotify: Any) -> Any:

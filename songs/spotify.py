@@ -163,7 +163,7 @@ def access_token(settings: Settings) -> str:
     return str(token["access_token"])
 
 
-def authorizer(settings: Settings, state: str | None = None) -> Any:
+def authorizer(settings: Settings, state: str | None = None, scope: str = SCOPES) -> Any:
     """Spotify's login: with the app's secret, or with PKCE where there is none."""
     if not settings.client_id:
         raise CannotRunError("SPOTIPY_CLIENT_ID is not set: create an app at https://developer.spotify.com/dashboard")
@@ -176,7 +176,7 @@ def authorizer(settings: Settings, state: str | None = None) -> Any:
         client_id=settings.client_id,
         redirect_uri=settings.redirect_uri,
         state=state,
-        scope=SCOPES,
+        scope=scope,
         cache_handler=spotipy.MemoryCacheHandler(),
         requests_session=session_for(settings.accounts_base),
         requests_timeout=TIMEOUT,
@@ -230,13 +230,14 @@ def log_in(settings: Settings, say: Callable[[str], None], browser: bool, timeou
     state = secrets.token_urlsafe(24)
     auth = authorizer(settings, state)
     answer = browser_answer(auth.get_authorize_url(), settings.redirect_uri, say, browser, timeout)
-    code = code_in(answer, state)
+    token = ask(exchange, auth, code_in(answer, state), repeat=False)
+    write_token(settings.token_cache, token | {"logged_in_at": int(time.time())})
 
-    def exchange() -> Any:
-        auth.get_access_token(code, check_cache=False, **({"as_dict": False} if settings.client_secret else {}))
-        return auth.cache_handler.get_cached_token()
 
-    write_token(settings.token_cache, ask(exchange, repeat=False) | {"logged_in_at": int(time.time())})
+def exchange(auth: Any, code: str) -> Any:
+    """The token for the code of a login, by the authorizer that began it."""
+    auth.get_access_token(code, check_cache=False, **({"as_dict": False} if hasattr(auth, "client_secret") else {}))
+    return auth.cache_handler.get_cached_token()
 
 
 def browser_answer(page: str, redirect_uri: str, say: Callable[[str], None], browser: bool, timeout: float) -> str:
