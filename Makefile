@@ -32,8 +32,9 @@ bench: .venv/test
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; $(call debian,python3-venv) && $(PYTHON) -m venv .venv; } || \
 	  { rm -rf .venv; echo "No virtual environment could be made: apt install python3-venv, then again"; exit 1; }
 
+# Compiled when first used: what is never used need not take its room.
 .venv/serve: requirements-serve.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-serve.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-serve.txt
 	@touch $@
 
 .venv/test: requirements-test.txt requirements.txt requirements-serve.txt | .venv/bin/python
