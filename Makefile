@@ -1,4 +1,4 @@
-# make run: the site. make test: the tests and the linters. Both install what they need.
+# make run: the site. make test: the tests. make lint: the linters. Each installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)

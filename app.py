@@ -111,7 +111,10 @@ def settings_from(environment: Mapping[str, str]) -> dict[str, Any]:
         every = ", ".join(PREFIX + known_name for known_name in known)
         hint = f"did you mean {PREFIX}{near[0]}?" if near else f"the settings are {every}"
         raise SettingsError(f"{PREFIX}{name} is not a setting: {hint}")
-    return {name: setting.parsed(given.get(name, setting.default)) for name, setting in known.items()}
+    settings: dict[str, Any] = {name: s.parsed(given.get(name, s.default)) for name, s in known.items()}
+    if settings["LEAVE"] > settings["ENTER"]:
+        raise SettingsError(f"{PREFIX}LEAVE={settings['LEAVE']}: it takes at most {PREFIX}ENTER ({settings['ENTER']})")
+    return settings
 
 
 # -- the application -----------------------------------------------------------------------------
@@ -160,10 +163,13 @@ def make_services(config: Mapping[str, Any]) -> Services:
     from model.recognizer import load_recognizer
     from songs.catalog import Catalog
 
+    songs = Path(config["SONGS"]).expanduser()
+    if not songs.is_dir():
+        raise SettingsError(f"{PREFIX}SONGS={songs}: there is no such folder")
     recognizer = load_recognizer(config["ENGINE"])
     rules = Smoothing(**{field.name: config[field.name.upper()] for field in fields(Smoothing)})
     camera = Camera(config["SOURCE"], recognizer, rules, config["IDLE"], config["VIEWERS"])
-    return Services(recognizer, camera, Catalog(Path(config["SONGS"])), make_listeners(os.environ))
+    return Services(recognizer, camera, Catalog(songs), make_listeners(os.environ))
 
 
 def make_listeners(environment: Mapping[str, str]) -> Listeners | None:

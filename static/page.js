@@ -73,7 +73,7 @@ function watch() {
 function unwatch() {
   round = null;
   closePicture("paused");
-  showMood("The camera is off", "Paused");
+  showMood("On this page", "Paused");
   showBars(null);
   for (const about of Object.keys(notes)) note(about, "");
 }

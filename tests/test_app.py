@@ -54,6 +54,7 @@ def test_settings_are_read_from_the_environment() -> None:
         ("VISAGE_HOLD", "-1", "VISAGE_HOLD='-1'"),
         ("VISAGE_ENTER", "nan", "VISAGE_ENTER='nan'"),
         ("VISAGE_ENGINE", "onnx", "one of litert, keras"),
+        ("VISAGE_LEAVE", "0.5", "it takes at most VISAGE_ENTER (0.45)"),
         ("VISAGE_SOURCE", "", "VISAGE_SOURCE=''"),
         ("VISAGE_EMBED", "http://x; script-src *", "it takes something like https://open.spotify.com"),
         ("VISAGE_SUORCE", "demo", "VISAGE_SUORCE is not a setting: did you mean VISAGE_SOURCE?"),
@@ -71,6 +72,12 @@ def test_create_app_checks_its_config_too() -> None:
     """A config passed in is held to the same table."""
     with pytest.raises(SettingsError, match="VISAGE_PORT"):
         create_app({"PORT": "many"})
+
+
+def test_a_songs_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A typo in the folder ends the start; it does not end in seven empty lists."""
+    with pytest.raises(SettingsError, match=r"VISAGE_SONGS=.*nope: there is no such folder"):
+        create_app({"SONGS": str(tmp_path / "nope")})
 
 
 def test_the_readme_names_every_setting() -> None:
