@@ -90,6 +90,7 @@ SETTINGS = (
     Setting("EMBED", "https://open.spotify.com", "where the player of songs comes from", form=ORIGIN),
     Setting("ENGINE", "litert", "what runs the network", choices=("litert", "keras")),
     Setting("VIEWERS", 24, "how many may watch the stream at once", least=1, most=56),
+    Setting("STALL", 10, "seconds that a viewer may leave a picture unread", least=1, most=600),
     Setting("IDLE", 10.0, "seconds from the last viewer until the camera is released"),
     Setting("TIME_CONSTANT", 1.0, "seconds over which the reading follows the face", least=0.01),
     Setting("ENTER", 0.45, "probability at which a mood may take over", most=1),
@@ -409,7 +410,6 @@ def _asked() -> dict[str, Any]:
 # -- the stream ----------------------------------------------------------------------------------
 
 BOUNDARY = "frame"
-SEND_TIMEOUT = 10  # seconds that a viewer may leave a picture unread
 SEND_BUFFER = 256 * 1024  # bytes: a slow viewer gets newer pictures, not a queue of old ones
 
 
@@ -427,7 +427,9 @@ def _limit_sends(environment: Mapping[str, Any]) -> None:
     if isinstance(connection, socket.socket):
         with suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT, 0))
+            connection.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", current_app.config["STALL"], 0)
+            )
 
 
 # -- running it ----------------------------------------------------------------------------------

@@ -42,7 +42,10 @@ class Site:
 
     def stream(self) -> socket.socket:
         """A viewer by hand: the request is sent, nothing is read yet."""
-        viewer = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        viewer = socket.socket()
+        viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)  # so that it is soon full
+        viewer.settimeout(10)
+        viewer.connect(("127.0.0.1", self.port))
         viewer.sendall(b"GET /video_feed HTTP/1.1\r\nHost: localhost\r\n\r\n")
         return viewer
 
@@ -89,7 +92,7 @@ def refused(code: int = 1, cwd: Path = ROOT, **settings: str) -> str:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Site]:
-    with running(VISAGE_SOURCE="demo") as site:
+    with running(VISAGE_SOURCE="demo", VISAGE_STALL="2") as site:
         yield site
 
 
