@@ -196,8 +196,12 @@ def _services() -> Services:
 
 
 def _refuse_other_sites() -> None:
-    """A page elsewhere may link here, but neither start this camera nor embed what it shows."""
-    if request.headers.get("Sec-Fetch-Site") == "cross-site" and request.endpoint not in ("index", "own_answer"):
+    """A page elsewhere may link here, but neither start this camera nor embed what it shows.
+
+    Elsewhere is another port of this machine too, which browsers call the same site.
+    """
+    elsewhere = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    if elsewhere and request.endpoint not in ("index", "own_answer"):
         abort(403, description="only this site's own page may ask for this")
 
 

@@ -85,7 +85,10 @@ def public_name(source: str) -> str:
     """The source as anybody may see it: a URL without its user, password and query."""
     if not is_url(source):
         return source
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        return "an address that is none"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
@@ -116,14 +119,20 @@ def _device_frames(device: str) -> Iterator[Frame]:
 def _url_frames(url: str) -> Iterator[Frame]:
     lost = f"no picture from {public_name(url)}: is the address right, and its server up?"
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(READ_TIMEOUT * 1000)]
-    yield from _read_until_lost(_opened(url, lost, cv2.CAP_FFMPEG, limits), lost)
+    capture = _opened(url, lost, cv2.CAP_FFMPEG, limits)
+    if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a film, which would come as fast as it can be read
+        return _film_frames(capture, lost)
+    return _read_until_lost(capture, lost)
 
 
 def _file_frames(path: Path) -> Iterator[Frame]:
     if not path.is_file():
         raise SourceError(f"no file at {path}: check VISAGE_SOURCE, or use VISAGE_SOURCE=demo")
     unreadable = f"{path} does not play as a video: try an mp4, or VISAGE_SOURCE=demo"
-    capture = _opened(str(path), unreadable)
+    return _film_frames(_opened(str(path), unreadable), unreadable)
+
+
+def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
     rate = capture.get(cv2.CAP_PROP_FPS)
     try:
         for _ in _ticks(rate if 1 <= rate <= 60 else FPS):
@@ -305,7 +314,7 @@ class Camera:
         self.source, self.recognizer, self.rules = source, recognizer, rules or Smoothing()
         self.idle_seconds, self.max_viewers, self.open_frames = idle_seconds, max_viewers, open_frames
         self._condition = Condition()
-        self._viewers = 0
+        self._viewers: set[Viewer] = set()
         self._grace = idle_seconds
         self._last_left = 0.0
         self._run: _Run | None = None
@@ -322,14 +331,15 @@ class Camera:
     def watch(self) -> Viewer:
         """A new viewer, who starts the camera if it sleeps. Raises TooManyViewersError past the cap."""
         with self._condition:
-            if self._viewers >= self.max_viewers:
+            if len(self._viewers) >= self.max_viewers:
                 raise TooManyViewersError(f"{self.max_viewers} people are watching: close a tab, or try again later")
-            self._viewers += 1
             self._grace = self.idle_seconds
-            if self._run is None and not self._closed:
+            if (self._run is None or self._run.broken) and not self._closed:
                 self._publish(Snapshot(0, 0.0, _starting_picture(), "starting", public_name(self.source)))
                 self._run = self._last_run = _Run(self, after=self._last_run)
-            return Viewer(self)
+            viewer = Viewer(self)
+            self._viewers.add(viewer)
+            return viewer
 
     def release_soon(self) -> None:
         """Release the device as soon as nobody watches, without the usual wait (somebody pressed pause)."""
@@ -354,18 +364,19 @@ class Camera:
             self._condition.wait_for(lambda: self._closed or self._snapshot.sequence != than, timeout)
             return None if self._closed else self._snapshot
 
-    def leave(self) -> None:
-        """A viewer has gone; called by Viewer, once each."""
+    def leave(self, viewer: Viewer) -> None:
+        """A viewer has gone; its place is free, however often it says so."""
         with self._condition:
-            self._viewers -= 1
-            self._last_left = time.monotonic()
+            if viewer in self._viewers:
+                self._viewers.remove(viewer)
+                self._last_left = time.monotonic()
 
     def publish(self, run: _Run, snapshot: Snapshot) -> bool:
         """Show what `run` has made; False when it must end: nobody watches, or another run took its place."""
         with self._condition:
             if self._run is not run:
                 return False
-            unwatched = self._viewers == 0 and time.monotonic() - self._last_left >= self._grace
+            unwatched = not self._viewers and time.monotonic() - self._last_left >= self._grace
             if unwatched or self._closed:
                 self._run = None
                 self._publish(self._idle())
@@ -403,9 +414,8 @@ class Viewer:
                 yield snapshot
 
     def close(self) -> None:
-        if not self._gone.is_set():
-            self._gone.set()
-            self._camera.leave()
+        self._gone.set()
+        self._camera.leave(self)
 
     def __enter__(self) -> Viewer:
         return self
@@ -427,7 +437,7 @@ class _Run:
         self._taken_at = time.monotonic()
         self._count = 0
         self._source, self._message, self._failed = camera.source, "", False
-        self._broken = ""
+        self.broken = ""
         self._faces: tuple[SeenFace, ...] = ()
         self._reading: Reading | None = None
         self._threads = [
@@ -453,8 +463,10 @@ class _Run:
             job()
         except Exception as error:
             logger.exception("the camera stopped")
-            self._broken = f"The camera stopped ({error}). The terminal says more; reload the page to try again."
-            self._fail(self._broken)
+            self.broken = f"The camera stopped ({error}). The terminal says more; reload the page to try again."
+            self._fail(self.broken)
+            if job == self._show:
+                self._show()  # nobody else shows what is wrong, and lets go of the source in the end
 
     # capture
 
@@ -490,11 +502,14 @@ class _Run:
         return played, f"{public_name(source)} has ended: it will be opened again"
 
     def _open(self, source: str) -> Iterator[Frame]:
-        pictures = self._camera.open_frames(source)
+        pictures: Iterator[Frame] = iter(())
         try:
+            pictures = self._camera.open_frames(source)
             yield from pictures
         except cv2.error as error:
             raise SourceError(f"OpenCV cannot read {public_name(source)}: {error}") from error
+        except (OSError, RuntimeError) as error:  # no permission to look; `~somebody` without a home
+            raise SourceError(f"{public_name(source)} cannot be read ({error}): check VISAGE_SOURCE") from error
         finally:
             with suppress(AttributeError):
                 pictures.close()  # type: ignore[attr-defined]
@@ -549,7 +564,7 @@ class _Run:
                 new = self._wait_past(last)
                 last = self._count
                 frame, snapshot = self._frame, self._described(pace.fps)
-            if new and frame is not None:
+            if new and frame is not None and snapshot.status == "live":
                 pace.tick(snapshot.taken_at)
                 picture = encode_jpeg(annotate(frame, snapshot.faces))
             if not self._camera.publish(self, replace(snapshot, jpeg=snapshot.jpeg or picture)):
@@ -560,8 +575,8 @@ class _Run:
         """The state of the run as a Snapshot, its picture the message unless a frame is drawn over it."""
         stale = time.monotonic() - self._taken_at > READ_TIMEOUT + 1
         source = public_name(self._source)
-        if self._broken or self._failed or (stale and self._frame is not None):
-            message = self._broken or self._message or f"no picture from {source} for some seconds: is it still there?"
+        if self.broken or self._failed or (stale and self._frame is not None):
+            message = self.broken or self._message or f"no picture from {source} for some seconds: is it still there?"
             return Snapshot(0, self._taken_at, _error_picture(message), "error", source, message)
         if self._frame is None:
             return Snapshot(0, self._taken_at, _starting_picture(), "starting", source, self._message)

@@ -314,9 +314,10 @@ def test_live_services_come_from_the_settings(tmp_path: Path) -> None:
 # -- other sites
 
 
-def test_another_site_cannot_start_the_camera(client: FlaskClient, source: Source) -> None:
-    """A page elsewhere that embeds the stream gets a 403 and the camera stays off; a link to the page works."""
-    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+@pytest.mark.parametrize("where", ["cross-site", "same-site"])
+def test_another_site_cannot_start_the_camera(client: FlaskClient, source: Source, where: str) -> None:
+    """A page elsewhere, on another port too, that embeds the stream gets a 403; a link to the page works."""
+    elsewhere = {"Sec-Fetch-Site": where}
     refused = client.get("/video_feed", headers=elsewhere)
     assert (refused.status_code, source.opened) == (403, 0)
     assert client.post("/pause", headers=elsewhere).status_code == 403

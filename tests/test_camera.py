@@ -366,3 +366,31 @@ def test_recognizer_is_made_for_the_video(source: Source) -> None:
         next(s for s in viewer if s.status == "live")
     camera.close()
     assert len(asked) == 1
+
+
+def test_a_viewer_closed_by_two_threads_leaves_once(camera: Camera) -> None:
+    """A place is given back once, whoever says so how often; the cap stays true."""
+    viewer, other = camera.watch(), camera.watch()
+    closers = [threading.Thread(target=viewer.close) for _ in range(20)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join()
+    rest = [camera.watch() for _ in range(3)]
+    with pytest.raises(TooManyViewersError):
+        camera.watch()
+    for one in (other, *rest):
+        one.close()
+
+
+def test_a_camera_that_broke_starts_anew_for_the_next_viewer(source: Source) -> None:
+    """After an error nobody foresaw, reloading the page starts a new run, as the page says."""
+    detector = FixedDetector()
+    detector.detect = lambda frame: 1 / 0  # type: ignore[assignment, method-assign, return-value]
+    camera = Camera("fake", StubRecognizer(detector, lambda faces: faces), open_frames=source)
+    with camera.watch() as first:
+        next(s for s in first if s.status == "error")
+        del detector.detect
+        with camera.watch() as second:
+            assert next(s for s in second if s.status == "live")
+    camera.close()
