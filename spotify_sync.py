@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,10 @@ from songs.spotify import (
     CannotRunError,
     ListError,
     MissingError,
-    PassingError,
     RefusedError,
     Settings,
     SyncError,
+    add_songs,
     ask,
     connect,
     contents,
@@ -50,7 +51,6 @@ from songs.spotify import (
 HERE = Path(__file__).resolve().parent
 PLAYLISTS = "playlists.json"  # in the songs folder: which playlists make which list
 SYNCED = "synced.json"  # beside it: when each list was fetched, and from what
-ADD_AT_ONCE = 100  # songs; the most that Spotify takes at once
 OLDEST_COPY = timedelta(days=30)  # an unchanged list is fetched again all the same: its songs may have gone
 LOGIN_LASTS = timedelta(days=180)
 COPY_IT = (
@@ -315,25 +315,12 @@ def create_playlists(
         made = there or ask(spotify.current_user_playlist_create, name, public=False, repeat=False)
         added = 0
         if not there or (there.get("items") or there.get("tracks") or {}).get("total") == 0:
-            songs = [f"spotify:track:{track.track_id}" for track in songs_on_disk(folder / f"{emotion}.csv")]
-            for start in range(0, len(songs), ADD_AT_ONCE):
-                show(f"{name}: {start}/{len(songs)}")
-                added += add_songs(spotify, made["id"], songs[start : start + ADD_AT_ONCE])
+            songs = [track.track_id for track in songs_on_disk(folder / f"{emotion}.csv")]
+            show(f"{name}: {len(songs)} songs")
+            added = add_songs(partial(ask, spotify.playlist_add_items, made["id"], repeat=False), songs)
         chosen[emotion] = [made["id"]]
         write_playlists(folder, chosen)
         say(f"{emotion}: {name!r} {'was there' if there else 'created'}, {added} songs added")
-
-
-def add_songs(spotify: Any, playlist: str, songs: list[str]) -> int:
-    """Add songs and say how many Spotify took. One that it no longer has spoils the lot, so a refused lot is halved."""
-    try:
-        ask(spotify.playlist_add_items, playlist, songs, repeat=False)
-        return len(songs)
-    except (PassingError, RefusedError):
-        raise
-    except ListError:
-        half = len(songs) // 2
-        return sum(add_songs(spotify, playlist, part) for part in (songs[:half], songs[half:])) if half else 0
 
 
 # -- from a playlist to a list -------------------------------------------------------------------

@@ -31,6 +31,7 @@ LEAD = 0.2  # what "far ahead" is
 MOST_COUNTED = 255  # times that one word counts; the training table stops there
 FEWEST_WORDS = 5  # that are known; fewer say nothing
 KNOWN_SHARE = 0.7  # of the words; with fewer known it is another language
+COUNT = r'([^\W\d_]+)"?\s*[:=]\s*(\d{1,9})\b'  # a word and how often it comes
 
 
 class Mood(StrEnum):
@@ -154,7 +155,26 @@ def shaped(values: np.ndarray) -> np.ndarray:
 
 def words(text: str) -> list[str]:
     """The words of a text as the training table has them: "Don't" is "dont", single letters are none."""
-    return re.findall(r"[^\W\d_]{2,}", text.lower().replace("'", "").replace("\N{RIGHT SINGLE QUOTATION MARK}", ""))
+    return re.findall(r"[^\W\d_]{2,}", _without_apostrophes(text.lower()))
+
+
+def _without_apostrophes(text: str) -> str:
+    return text.replace("'", "").replace("\N{RIGHT SINGLE QUOTATION MARK}", "")
+
+
+def counted_words(text: str) -> dict[str, int]:
+    """What "love:3 night:1" says, by word as in `words`; commas, = and JSON's marks will do too.
+
+    ValueError if it says anything else.
+    """
+    plain = _without_apostrophes(text.lower())
+    found: Counter[str] = Counter()
+    for word, n in re.findall(COUNT, plain):
+        if len(word) > 1:
+            found[word] += int(n)
+    if re.search(r"\w", re.sub(COUNT, "", plain)):
+        raise ValueError("its word counts are not like 'love:3 night:1'")
+    return found
 
 
 @lru_cache(maxsize=100_000)
@@ -203,7 +223,13 @@ class LyricsMoods:
 
         English is told by its words: most words of an English song are among the 5,000 known stems.
         """
-        found = Counter(stem(word) for word in words(text))
+        return self.known(Counter(words(text)))
+
+    def known(self, counted: Mapping[str, int]) -> dict[str, int]:
+        """The same of words, or stems, that somebody has counted already."""
+        found: Counter[str] = Counter()
+        for word, n in counted.items():
+            found[word if word in self.places else stem(word)] += n
         known = {one: n for one, n in found.items() if one in self.places}
         enough = sum(known.values()) >= max(FEWEST_WORDS, KNOWN_SHARE * found.total())
         return known if enough else {}

@@ -19,9 +19,10 @@ from typing import TextIO
 
 import numpy as np
 
-from model.song_moods import FEATURES, Answer, Mood, SongMoods, fault_of, usable
+from model.song_moods import FEATURES, Answer, Mood, SongMoods, counted_words, fault_of, usable
 
 LYRICS = "lyrics"
+COUNTS = ("word_counts", "bow")  # how a column of counted words is called
 ADDED = ("mood", "emotion", "confidence")
 AT_ONCE = 4096  # rows; more is not faster
 LONGEST_LINE = 1_000_000  # characters; a longer one is no song
@@ -45,10 +46,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table's features and lyrics stand, and the header of what comes out."""
+    """Where a table's features, lyrics and counted words stand, and the header of what comes out."""
 
     features: tuple[int, ...]
     lyrics: int | None
+    counts: int | None
     header: list[str]
     width: int
 
@@ -63,7 +65,8 @@ def label(
     """Write `source` with a mood for every song to `out`, all or nothing.
 
     `complain` hears of the first faults ("line 7: ..."), `progress` the share that is done, 0 to 1. Features
-    decide; lyrics are read where a row has no usable features. Raises TableError and OSError.
+    decide; lyrics are read where a row has no usable features, counted words where it has no lyrics either.
+    Raises TableError and OSError.
     """
     with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _replacing(out) as made:
         size = os.fstat(file.fileno()).st_size if file.seekable() else 0  # a pipe ends when it ends
@@ -83,10 +86,11 @@ def columns_of(header: list[str]) -> Columns:
     names = [name.strip().casefold() for name in header]
     places = {name: i for i, name in reversed(list(enumerate(names)))}
     missing = [name for name in FEATURES if name not in places]
-    if missing and LYRICS not in places:
-        raise TableError(f"it has no column {', '.join(missing)}, and no column {LYRICS} either")
+    counts = next((places[name] for name in COUNTS if name in places), None)
+    if missing and LYRICS not in places and counts is None:
+        raise TableError(f"it has no column {', '.join(missing)}, and no column {LYRICS} or {COUNTS[0]} either")
     features = () if missing else tuple(places[name] for name in FEATURES)
-    return Columns(features, places.get(LYRICS), [*map(_given, header), *ADDED], len(header))
+    return Columns(features, places.get(LYRICS), counts, [*map(_given, header), *ADDED], len(header))
 
 
 class _Lines:
@@ -168,18 +172,33 @@ class _Labelling:
         )
 
     def _answers(self, rows: list[list[str]], numbers: list[int]) -> list[Answer]:
-        features, lyrics = self._columns.features, self._columns.lyrics
+        features = self._columns.features
         answers, good = [NOT_KNOWN] * len(rows), np.zeros(len(rows), bool)
         if features:
             values = _numbers([itemgetter(*features)(row) for row in rows])
             answers, good = self._moods.audio.answers(values), usable(values)
         for i in np.flatnonzero(~good).tolist():
             faults = [fault_of(name, rows[i][place]) for name, place in zip(FEATURES, features, strict=False)]
-            if lyrics is not None:
-                answers[i] = self._moods.lyrics.answer(rows[i][lyrics])
-                faults += [_lyrics_fault(rows[i][lyrics])] if answers[i] == NOT_KNOWN else []
+            answers[i], fault = self._read(rows[i])
+            faults.append(fault)
             self._fault(numbers[i], "; ".join(fault for fault in faults if fault))
         return answers
+
+    def _read(self, row: list[str]) -> tuple[Answer, str]:
+        """The answer to a row's words, and what is wrong with them; no fault without a column of words."""
+        lyrics, counts = (
+            row[place] if place is not None else None for place in (self._columns.lyrics, self._columns.counts)
+        )
+        words: str | dict[str, int] | None = lyrics
+        if counts is not None and not (lyrics and lyrics.strip()):
+            try:
+                words = self._moods.lyrics.known(counted_words(counts)) if counts.strip() else ""
+            except ValueError as error:
+                return NOT_KNOWN, str(error)
+        if words is None:
+            return NOT_KNOWN, ""
+        answer = self._moods.lyrics.answer(words)
+        return answer, _lyrics_fault(lyrics or counts or "") if answer == NOT_KNOWN else ""
 
     def _fault(self, line: int, fault: str) -> None:
         if not fault or line == self._last_fault:

@@ -1,7 +1,7 @@
 """The song lists: an emotion in, its playlist out. The only reader and writer of the CSVs.
 
-A list is `<emotion>.csv`: UTF-8, a header, one line a song. Columns beyond `COLUMNS` may be
-there and are not read. `synced.json` beside the lists says when each was last fetched.
+A list is `<emotion>.csv`: UTF-8, a header, one line a song, with `COLUMNS` and perhaps `MEASURES`. Other columns may
+be there and are not read. `synced.json` beside the lists says when each was last fetched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any, Generic, TypeVar
 from model.emotions import EMOTIONS, Emotion
 
 COLUMNS = ("track_id", "title", "artist", "album", "duration_ms", "added_at")
+MEASURES = ("valence", "energy")  # how a song sounds, 0 to 1, where somebody knows it; a sync brings none
 LONGEST_TEXT = 300  # characters
 LONGEST_SONG = 24 * 60 * 60 * 1000  # milliseconds; anything above is no song
 REASONS_LOGGED = 20
@@ -37,7 +39,8 @@ T = TypeVar("T")
 class Track:
     """A song on Spotify, fit to be shown: its texts are cleaned and at most `LONGEST_TEXT` characters.
 
-    `duration_ms` is in milliseconds, None where it is unknown or absurd; `added_at` is an ISO date.
+    `duration_ms` is in milliseconds, None where it is unknown or absurd; `added_at` is an ISO date; `valence` (from sad
+    to happy) and `energy` are 0 to 1, None where they are not known.
     Raises ValueError on an id that is none of Spotify's, or without a title.
     """
 
@@ -47,6 +50,8 @@ class Track:
     album: str
     duration_ms: int | None
     added_at: str
+    valence: float | None = None
+    energy: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("title", "artist", "album", "added_at"):
@@ -77,11 +82,15 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Playlist:
-    """The songs for an emotion, in the order of its list; `fetched_at` is ISO, None if never synced."""
+    """The songs for an emotion, in the order of its list; `fetched_at` is ISO, None if never synced.
+
+    Songs that lead to another emotion have `steps`: for each track the list it is from.
+    """
 
     emotion: Emotion
     tracks: tuple[Track, ...]
     fetched_at: str | None
+    steps: tuple[Emotion, ...] = ()
 
 
 class Catalog:
@@ -123,11 +132,22 @@ def read_tracks(path: Path) -> tuple[list[Track], list[str]]:
 
 def write_tracks(path: Path, tracks: Iterable[Track]) -> None:
     """Make `path` the list of these songs, all at once or not at all. Raises OSError."""
+    tracks = list(tracks)
+    measured = any(track.valence is not None or track.energy is not None for track in tracks)
+    columns = (*COLUMNS, *MEASURES) if measured else COLUMNS
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    rows.writerows([getattr(track, column) for column in COLUMNS] for track in tracks)
+    rows.writerow(columns)
+    rows.writerows([getattr(track, column) for column in columns] for track in tracks)
     replace_text(path, text.getvalue())
+
+
+def measure(text: str) -> float | None:
+    """A number from 0 to 1; None if it is none."""
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) <= 1:
+            return number
+    return None
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -264,6 +284,8 @@ def _track(row: Mapping[Any, str]) -> Track:
         row["album"],
         _duration(row["duration_ms"]),
         row["added_at"],
+        measure(row.get("valence", "")),
+        measure(row.get("energy", "")),
     )
 
 

@@ -19,17 +19,18 @@ from pathlib import Path
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, label
-from songs.catalog import Track, read_tracks, write_tracks
+from songs.catalog import Track, measure, read_tracks, write_tracks
+from songs.features import SONG_COLUMNS, id_in
 
 NAMES = {  # how tables in circulation call a column
-    "track_id": ("track_id", "id", "spotify_id"),
-    "title": ("title", "name", "track_name", "song"),
-    "artist": ("artist", "artists", "artist_name", "track_artist"),
+    **SONG_COLUMNS,
     "album": ("album", "album_name", "track_album_name"),
     "duration_ms": ("duration_ms",),
     "added_at": ("added_at",),
     "emotion": ("emotion",),
     "confidence": ("confidence",),
+    "valence": ("valence",),
+    "energy": ("energy",),
 }
 NEEDED = ("track_id", "title", "emotion", "confidence")
 SPARE = 20  # times as many songs are looked at as a list takes, to vary the artists
@@ -77,20 +78,10 @@ def label_songs(options: argparse.Namespace) -> None:
 
 def make_playlists(options: argparse.Namespace) -> None:
     """Make the song lists from a labelled table: the surest songs, each artist as rarely as possible."""
-    chosen = choose(labelled_songs(options.table, _complain), options.top)
-    for emotion in EMOTIONS:
-        path = options.songs / f"{emotion}.csv"
-        if not chosen[emotion]:
-            _say(f"{emotion}: no song in the table, the list stays as it is")
-            continue
-        try:
-            before = read_tracks(path)[0] if options.append and path.exists() else []
-        except ValueError as error:
-            raise TableError(f"{path} is not a song list, and nothing is added to it: {error}") from None
-        known = {track.track_id for track in before}
-        new = [track for track in chosen[emotion] if track.track_id not in known]
-        write_tracks(path, [*before, *new])
-        _say(f"{emotion}: {len(before) + len(new)} songs, {len({track.artist for track in new})} artists among the new")
+    for line in write_lists(
+        choose(labelled_songs(options.table, _complain), options.top), options.songs, options.append
+    ):
+        _say(line)
 
 
 def check_lists(options: argparse.Namespace) -> None:
@@ -133,6 +124,23 @@ def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tup
                 faults += 1
                 if faults <= FAULTS_SAID:
                     complain(f"line {rows.line_num}: {'too few columns' if isinstance(error, IndexError) else error}")
+
+
+def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append: bool) -> Iterator[str]:
+    """Write the lists of a folder that have songs, one by one, and say how each went. Raises TableError and OSError."""
+    for emotion in EMOTIONS:
+        path = folder / f"{emotion}.csv"
+        if not chosen[emotion]:
+            yield f"{emotion}: no song in the table, the list stays as it is"
+            continue
+        try:
+            before = read_tracks(path)[0] if append and path.exists() else []
+        except ValueError as error:
+            raise TableError(f"{path} is not a song list, and nothing is added to it: {error}") from None
+        known = {track.track_id for track in before}
+        new = [track for track in chosen[emotion] if track.track_id not in known]
+        write_tracks(path, [*before, *new])
+        yield f"{emotion}: {len(before) + len(new)} songs, {len({track.artist for track in new})} artists among the new"
 
 
 def choose(songs: Iterable[tuple[Emotion, Song]], top: int) -> dict[Emotion, list[Track]]:
@@ -183,10 +191,10 @@ def _places(header: list[str]) -> Mapping[str, int]:
     names = [name.strip().casefold() for name in header]
     places = {ours: names.index(theirs) for ours, known in NAMES.items() for theirs in known[::-1] if theirs in names}
     if missing := [name for name in NEEDED if name not in places]:
-        raise TableError(
-            f"it has no column {', '.join(missing)}; mood, emotion and confidence come from"
-            " python -m model.song_moods label"
-        )
+        labelled = "emotion and confidence come from python -m model.song_moods label"
+        listed = "a list needs every song's Spotify id and title"
+        unlabelled = {"emotion", "confidence"} & set(missing)
+        raise TableError(f"it has no column {', '.join(missing)}; {labelled if unlabelled else listed}")
     return places
 
 
@@ -200,12 +208,14 @@ def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion
         raise ValueError(f"its confidence is {cells['confidence']!r}, not a number from 0 to 1")
     length = cells.get("duration_ms", "").partition(".")[0]
     track = Track(
-        cells["track_id"],
+        id_in(cells["track_id"]) or cells["track_id"],
         cells["title"],
         cells.get("artist", "").strip("[]'\""),
         cells.get("album", ""),
         int(length) if length.isdecimal() else None,
         cells.get("added_at", ""),
+        measure(cells.get("valence", "")),
+        measure(cells.get("energy", "")),
     )
     return Emotion(cells["emotion"]), (confidence, -line, track)
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import logging
 import re
 import secrets
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import spotipy
+
+if sys.platform != "win32":
+    import fcntl
 
 from songs.catalog import Playlist
 from songs.spotify import (
@@ -27,6 +32,7 @@ from songs.spotify import (
     LoginEndedError,
     Settings,
     SyncError,
+    add_songs,
     answer_of,
     authorizer,
     connect,
@@ -40,7 +46,6 @@ SCOPES = "user-read-playback-state user-modify-playback-state playlist-modify-pr
 LOGIN_TAKES = 600  # seconds that Spotify's answer to a login is waited for
 LOGIN_LASTS = 180 * 24 * 3600  # seconds; Spotify ends each login then
 MOST_LOGINS = 50  # begun at once; only five people can have one
-ADD_AT_ONCE = 100  # songs; the most that Spotify takes at once
 
 REFUSALS = {
     "NO_ACTIVE_DEVICE": (
@@ -60,24 +65,25 @@ class PlayerError(Exception):
 
 @dataclass(frozen=True)
 class Login:
-    """A login that waits for Spotify's answer; `begun` is on the monotonic clock."""
+    """A login that waits for Spotify's answer; `verifier` and `challenge` are PKCE's, None with an app's secret."""
 
-    authorizer: Any
     state: str
-    begun: float
+    redirect_uri: str
+    verifier: str | None
+    challenge: str | None
 
 
 class Listeners:
     """The people logged in, each by the secret that their browser keeps.
 
-    Threads may share it. One lock covers the logins begun and the renewing of tokens: with PKCE each refresh token
-    is good for once.
+    Threads may share it, and processes its folder: an answer may come to another one than the login began in. One
+    lock covers the logins begun and the renewing of tokens: with PKCE each refresh token is good for once.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = settings.token_cache.parent / "listeners"
-        self._logins: dict[str, Login] = {}
+        self._logins = settings.token_cache.parent / "logins"  # that have begun, and the lock
         self._lock = threading.Lock()
         logging.getLogger("spotipy").setLevel(logging.CRITICAL)  # it logs tokens
 
@@ -89,24 +95,40 @@ class Listeners:
         settings = replace(self._settings, redirect_uri=redirect_uri)
         made = told(lambda: authorizer(settings, state, SCOPES))
         page = made.get_authorize_url()
-        with self._lock:
+        proof = (getattr(made, name, None) for name in ("code_verifier", "code_challenge"))
+        with self._alone():
             self._tidy()
-            self._logins[secret] = Login(made, state, time.monotonic())
+            write_token(self._begun(secret), asdict(Login(state, redirect_uri, *proof)))
         return secret, page
 
     def finish(self, secret: str, answer: Mapping[str, str]) -> str:
         """Keep the token, if this is Spotify's answer to this browser's login; else say why not."""
-        with self._lock:
-            login = self._logins.pop(secret, None)
+        login = self._taken(secret)
         if login is None or not hmac.compare_digest(login.state.encode(), answer.get("state", "").encode()):
             return "That answer does not belong to a login of this browser. Please log in again."
         if not answer.get("code"):
             return f"Spotify did not log you in ({answer.get('error', 'no reason given')[:40]})."
         try:
-            write_token(self._file(secret), told(lambda: answer_of(exchange, login.authorizer, answer["code"])))
+            write_token(self._file(secret), told(lambda: answer_of(exchange, self._authorizer(login), answer["code"])))
         except PlayerError as error:
             return error.description
         return ""
+
+    def _authorizer(self, login: Login) -> Any:
+        made = authorizer(replace(self._settings, redirect_uri=login.redirect_uri), login.state, SCOPES)
+        if login.verifier:
+            made.code_verifier, made.code_challenge = login.verifier, login.challenge
+        return made
+
+    def _taken(self, secret: str) -> Login | None:
+        """The login that this browser has begun: once, and not after LOGIN_TAKES."""
+        file = self._begun(secret)
+        with self._alone(), suppress(OSError, ValueError, TypeError):
+            self._tidy()
+            login = Login(**json.loads(file.read_text(encoding="utf-8")))
+            file.unlink()
+            return login
+        return None
 
     def forget(self, secret: str) -> dict[str, Any]:
         """Log out: the token is deleted."""
@@ -128,15 +150,25 @@ class Listeners:
     def _file(self, secret: str) -> Path:
         return self._folder / f"{hashlib.sha256(secret.encode()).hexdigest()}.json"
 
+    def _begun(self, secret: str) -> Path:
+        return self._logins / self._file(secret).name
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else does the like meanwhile, in another thread or another process of this site's."""
+        self._logins.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._lock, (self._logins / "lock").open("a") as file:
+            if sys.platform != "win32":  # where there is one process
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def _tidy(self) -> None:
         """Drop logins that nobody finished, and tokens that Spotify has ended."""
-        now = time.monotonic()
-        fresh = {secret: login for secret, login in self._logins.items() if now - login.begun < LOGIN_TAKES}
-        self._logins = dict(list(fresh.items())[-MOST_LOGINS:])
-        for file in self._folder.glob("*.json"):
-            with suppress(FileNotFoundError):  # somebody logs out at this moment
-                if time.time() - file.stat().st_mtime > LOGIN_LASTS:
-                    forget_token(file)
+        tokens, logins = ({file: _age(file) for file in at.glob("*.json")} for at in (self._folder, self._logins))
+        newest = sorted(logins, key=lambda login: logins[login])[:MOST_LOGINS]
+        ended = [token for token, age in tokens.items() if age > LOGIN_LASTS]
+        for file in ended + [login for login, age in logins.items() if age > LOGIN_TAKES or login not in newest]:
+            forget_token(file)
 
     # -- what they do
 
@@ -176,32 +208,35 @@ class Listeners:
         made = self._ask(secret, lambda spotify: spotify.current_user_playlist_create(name, public=False)).get("id")
         if not made:
             raise PlayerError("Spotify made no playlist.", 502)
-        starts = range(0, len(songs), ADD_AT_ONCE)
+
+        def add(uris: list[str]) -> None:
+            self._answer(secret, lambda spotify: spotify.playlist_add_items(made, uris))
+
         try:
-            taken = sum(self._add(secret, made, songs[start : start + ADD_AT_ONCE]) for start in starts)
+            taken = told(lambda: add_songs(add, songs))
         except PlayerError as error:
             raise PlayerError(f"{error.description} {name!r} was made, but not filled.", error.code) from None
         return {"name": name, "url": f"https://open.spotify.com/playlist/{made}", "count": taken}
 
-    def _add(self, secret: str, playlist: str, songs: Sequence[str]) -> int:
-        """Add songs. One that Spotify no longer has spoils the lot, so a refused lot is halved."""
-        uris = [f"spotify:track:{song}" for song in songs]
-        try:
-            self._ask(secret, lambda spotify: spotify.playlist_add_items(playlist, uris))
-            return len(songs)
-        except PlayerError as error:
-            if error.code != 400:
-                raise
-            half = len(songs) // 2
-            return sum(self._add(secret, playlist, part) for part in (songs[:half], songs[half:])) if half else 0
-
     def _ask(self, secret: str, job: Callable[[Any], Any]) -> dict[str, Any]:
-        """One request with this person's token."""
+        """One request with this person's token. Raises PlayerError."""
+        return told(lambda: self._answer(secret, job))
+
+    def _answer(self, secret: str, job: Callable[[Any], Any]) -> dict[str, Any]:
+        """The same, with what Spotify refuses as a SyncError."""
         if not self._knows(secret):
             raise PlayerError("You are not logged in to Spotify here.", 401)
-        with self._lock:
-            spotify = told(lambda: connect(replace(self._settings, token_cache=self._file(secret))))
-        return told(lambda: answer_of(attempt, job, spotify))
+        with self._alone():
+            spotify = connect(replace(self._settings, token_cache=self._file(secret)))
+        return answer_of(attempt, job, spotify)
+
+
+def _age(file: Path) -> float:
+    """Seconds since it was written; 0 if somebody deletes it at this moment."""
+    try:
+        return time.time() - file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def attempt(job: Callable[[Any], Any], spotify: Any) -> Any:

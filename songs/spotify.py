@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,6 +35,7 @@ LONGEST_RUN = 600  # seconds that a token must still be good for
 WAITS = (0.5, 1.0, 2.0)  # seconds before each repetition of what failed in passing
 LONGEST_WAIT = 60  # seconds of Retry-After; above it the run ends and says until when
 PAGE = 50  # entries of a list; the most that Spotify gives at once
+ADD_AT_ONCE = 100  # songs; the most that Spotify takes at once
 LOG_IN = "run this at a terminal: python spotify_sync.py login"
 
 
@@ -118,6 +119,8 @@ def dotenv_values(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError:
+        raise CannotRunError(f"{path} is not text in UTF-8: save it again as UTF-8") from None
     values = {}
     for line in lines:
         name, _, value = line.strip().removeprefix("export ").partition("=")
@@ -407,6 +410,26 @@ def pages(call: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[t
         if not entries:
             return
         offset += len(entries)
+
+
+def add_songs(add: Callable[[list[str]], object], songs: Sequence[str]) -> int:
+    """Add songs (ids) to a playlist with `add`, `ADD_AT_ONCE` uris a call, and say how many Spotify took.
+
+    One song that Spotify no longer has spoils its lot, so a lot that `add` refuses as a plain ListError is halved.
+    """
+    starts = range(0, len(songs), ADD_AT_ONCE)
+    return sum(_added(add, [f"spotify:track:{song}" for song in songs[i : i + ADD_AT_ONCE]]) for i in starts)
+
+
+def _added(add: Callable[[list[str]], object], lot: list[str]) -> int:
+    try:
+        add(lot)
+        return len(lot)
+    except ListError as error:
+        if type(error) is not ListError:  # forbidden, gone or in passing: no song's fault
+            raise
+        half = len(lot) // 2
+        return _added(add, lot[:half]) + _added(add, lot[half:]) if half else 0
 
 
 def contents(page: Mapping[str, Any]) -> tuple[list[Any], int]:

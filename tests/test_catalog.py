@@ -144,9 +144,26 @@ def test_blank_lines_and_a_missing_last_line_end_change_nothing(path: Path) -> N
 
 def test_further_columns_are_kept_out(path: Path) -> None:
     """Columns may come in any order and be more than the six, even one called `line`."""
-    header = "line,added_at,title,energy,track_id,artist,album,duration_ms"
+    header = "line,added_at,title,popularity,track_id,artist,album,duration_ms"
     path.write_text(f"{header}\nx,2026-11-21,Song 1,0.5,{track_id(1)},Artist,Album,200000\n", encoding="utf-8")
     assert read_tracks(path) == ([track(1)], [])
+
+
+def test_a_list_may_say_how_its_songs_sound(path: Path) -> None:
+    """Valence and energy are read and written where a list has them; what is no share of one is not known."""
+    path.write_text(f"{HEADER},energy,valence\n{row(1)},0.5,0.25\n{row(2)},1.5,\n{row(3)},nan,loud\n", encoding="utf-8")
+    tracks, dropped = read_tracks(path)
+    assert [(t.valence, t.energy) for t in tracks] == [(0.25, 0.5), (None, None), (None, None)]
+    assert dropped == []
+    write_tracks(path, tracks)
+    assert path.read_text(encoding="utf-8").splitlines()[:3] == [
+        f"{HEADER},valence,energy",
+        f"{row(1)},0.25,0.5",
+        f"{row(2)},,",
+    ]
+    assert read_tracks(path) == (tracks, [])
+    write_tracks(path, tracks[1:])
+    assert path.read_text(encoding="utf-8").splitlines()[0] == HEADER
 
 
 def test_quoted_commas_and_quotation_marks_are_read(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import song_figures, song_table, train_song_moods
+from model import song_figures, song_plots, song_table, train_song_moods
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import (
     EMOTIONS_OF,
@@ -237,6 +237,43 @@ def test_lyrics_speak_where_features_are_missing(moods: SongMoods, tmp_path: Pat
     ]
 
 
+def test_counted_words_speak_where_lyrics_are_missing(moods: SongMoods, tmp_path: Path) -> None:
+    """Words that somebody counted are judged as the text is; what is no count, or another language, is named."""
+    counted = " ".join(f"{word}:{words(HAPPY_WORDS).count(word)}" for word in dict.fromkeys(words(HAPPY_WORDS)))
+    german = " ".join(f"{word}:1" for word in words(GERMAN))
+    rows: list[list[object]] = [
+        ["words", counted],
+        ["stems", json.dumps(moods.lyrics.counts(HAPPY_WORDS))],
+        ["numbers", "12:3 7:1"],
+        ["text", HAPPY_WORDS],
+        ["German", german],
+        ["nothing", ""],
+        ["few", "don't:2 i:90"],
+    ]
+    faults: list[str] = []
+    for name in ("word_counts", "BOW"):
+        faults.clear()
+        label(write(tmp_path / "songs.csv", rows, ["title", name]), tmp_path / "out.csv", moods, faults.append)
+        answers = [(row["mood"], row["confidence"]) for row in read(tmp_path / "out.csv")]
+        assert answers[0] == ("happy", f"{moods.lyrics.answer(HAPPY_WORDS).confidence:.3f}")
+        assert answers[1] == answers[0]
+        assert answers[2:] == [("not known", "")] * 5
+        assert faults == [
+            "line 4: its word counts are not like 'love:3 night:1'",
+            "line 5: its word counts are not like 'love:3 night:1'",
+            "line 6: its lyrics are not English, or too few words",
+            "line 7: it has no lyrics",
+            "line 8: its lyrics are not English, or too few words",
+        ]
+
+
+def test_lyrics_go_before_counted_words(moods: SongMoods, tmp_path: Path) -> None:
+    """Where a row has both, its text is read; where the text is empty, its counts."""
+    rows: list[list[object]] = [[HAPPY_WORDS, "kill:9 blood:9 hate:9"], [" ", "kill:9 blood:9 hate:9"]]
+    label(write(tmp_path / "songs.csv", rows, ["lyrics", "word_counts"]), tmp_path / "out.csv", moods)
+    assert [row["mood"] for row in read(tmp_path / "out.csv")] == ["happy", "angry"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -264,7 +301,7 @@ def test_missing_columns_as_a_process(tmp_path: Path) -> None:
     done = run("label", table, "--out", tmp_path / "out.csv")
     assert (done.returncode, done.stderr) == (
         2,
-        f"{table}: it has no column acousticness, and no column lyrics either\n",
+        f"{table}: it has no column acousticness, and no column lyrics or word_counts either\n",
     )
     assert commands.main(["label", str(tmp_path / "absent.csv"), "--out", str(tmp_path / "out.csv")]) == 2
     assert commands.main(["label", str(table), "--out", str(tmp_path / "absent" / "out.csv")]) == 2
@@ -324,7 +361,58 @@ def test_a_mood_that_was_there_stays(moods: SongMoods, tmp_path: Path) -> None:
     assert tuple(row)[-3:] == ADDED
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["\N{HIRAGANA LETTER A}" * 9], "its lyrics are not English, or too few words"),
+        ([GERMAN], "its lyrics are not English, or too few words"),
+        ([""], "it has no lyrics"),
+        (["  "], "it has no lyrics"),
+    ],
+)
+def test_lyrics_that_cannot_be_read_as_a_process(tmp_path: Path, rows: list[str], said: str) -> None:
+    """Empty lyrics and another language are named by their line; the song stays, its mood is not known."""
+    table = write(tmp_path / "songs.csv", [["Song", text] for text in rows], ["title", "lyrics"])
+    done = run("label", table, "--out", tmp_path / "out.csv")
+    assert (done.returncode, done.stderr) == (0, f"line 2: {said}\n")
+    assert [(row["title"], row["mood"], row["emotion"]) for row in read(tmp_path / "out.csv")] == [
+        ("Song", "not known", "")
+    ]
+
+
+def test_a_binary_file_as_a_process(tmp_path: Path) -> None:
+    """A picture in place of a table ends every command with 2 and one line; nothing is written."""
+    picture = tmp_path / "songs.csv"
+    picture.write_bytes((ROOT / "docs" / "pictures" / "confusion.png").read_bytes())
+    for command, *options in (
+        ("label", picture, "--out", tmp_path / "out.csv"),
+        ("playlists", picture, "--songs", tmp_path / "lists"),
+        ("check", picture),
+    ):
+        done = run(command, *options)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["songs.csv"]
+
+
 # -- playlists and check
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (
+            ["title", "emotion", "confidence"],
+            "it has no column track_id; a list needs every song's Spotify id and title",
+        ),
+        (["track_id", "title"], "it has no column emotion, confidence; emotion and confidence come from"),
+    ],
+)
+def test_playlists_says_which_column_is_missing(tmp_path: Path, header: list[str], said: str) -> None:
+    """A labelled table without ids is told that ids are missing, not that it is unlabelled."""
+    table = write(tmp_path / "songs.csv", [], header)
+    done = run("playlists", table, "--songs", tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 def labelled(path: Path, songs: list[tuple[int, str, str, float]]) -> Path:
@@ -404,7 +492,18 @@ def reached(module: str) -> set[str]:
 
 
 SPOTIFY = {"spotify_sync", "songs.spotify", "songs.player"}
-MOODS = {"model.song_moods", "model.song_table", "model.train_song_moods", "model.song_figures", "songs.moods"}
+MOODS = {
+    "model.song_moods",
+    "model.song_table",
+    "model.train_song_moods",
+    "model.song_figures",
+    "model.song_plots",
+    "songs.features",
+    "songs.lookup",
+    "songs.moods",
+    "songs.paste",
+    "songs.split",
+}
 
 
 def test_what_spotify_says_never_meets_a_network() -> None:
@@ -570,6 +669,55 @@ def test_weights_balance() -> None:
     assert weights[one].sum() == pytest.approx(weights[~one].sum())
 
 
+def test_every_chart_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command draws the songs, the confusions and the calibration, and prints what each source teaches."""
+    rng = np.random.default_rng(3)
+    kinds = {"angry": METAL, "energetic": METAL, "fear": DRONE, "calm": PIANO, "happy": DANCE, "sad": BALLAD}
+    sources = {"etunes": ("angry", "fear", "happy", "sad"), "data_moods": ("calm", "energetic", "happy", "sad")}
+    rows: list[list[object]] = []
+    for source, labels in sources.items():
+        for i in range(40):
+            features = np.clip(
+                np.array(kinds[labels[i % 4]]) * rng.uniform(0.98, 1, 9), *np.array([*LIMITS.values()]).T
+            )
+            rows.append([source, f"{source}{i}", "Song", f"{source} {i // 2}", labels[i % 4], "", *features])
+    header = ["source", "track_id", "title", "artist", "label_orig", "mood4", *FEATURES]
+    audio = write(tmp_path / "audio.csv", rows, header)
+    labels = np.array(["angry", "happy", "relaxed", "sad"])[np.arange(60) % 4]
+    counts = np.eye(4, dtype=int)[np.arange(60) % 4] * 3 + rng.integers(0, 2, (60, 4))
+    lyrics = tmp_path / "lyrics.npz"
+    found = np.nonzero(counts)
+    np.savez(
+        lyrics,
+        data=counts[found],
+        indices=found[1],
+        indptr=np.r_[0, np.cumsum((counts > 0).sum(axis=1))],
+        shape=counts.shape,
+        vocab=np.array(["hate", "danc", "sea", "cri"]),
+        label=labels,
+        source=np.array(["moodylyrics", "one", "two"])[np.arange(60) // 4 % 3],
+        artist=np.array([f"artist {i}" for i in range(60)]),
+        title=np.array([f"song {i}" for i in range(60)]),
+    )
+    out = tmp_path / "pictures"
+    assert song_plots.main(["--audio", str(audio), "--lyrics", str(lyrics), "--out", str(out)]) == 0
+    names = (
+        "labels",
+        "features",
+        "map",
+        "audio-confusion",
+        "audio-reliability",
+        "lyrics-confusion",
+        "lyrics-reliability",
+    )
+    assert {path.name for path in out.iterdir()} == {f"song-{name}.png" for name in names}
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| etunes", "| data_moods"]
+    assert table[2].startswith("| etunes | 100.0 % (91.2 to 100.0) | ")
+    assert song_plots.main(["--audio", str(tmp_path / "absent.csv"), "--lyrics", str(lyrics)]) == 1
+    assert "nothing was drawn" in capsys.readouterr().err
+
+
 @needs_music
 def test_the_shipped_network_comes_from_its_data(moods: SongMoods) -> None:
     """Training on the tables that the card names gives the shipped audio network again."""
@@ -580,6 +728,18 @@ def test_the_shipped_network_comes_from_its_data(moods: SongMoods) -> None:
     network = train_song_moods.audio_network(songs, train_song_moods.Settings(**card["settings"]))
     again = (shaped(songs.inputs) @ network.weights + network.bias) / card["temperature"]["audio"]
     assert song_figures.softmax(again) == pytest.approx(moods.audio.probabilities(songs.inputs), abs=0.005)
+
+
+@needs_music
+def test_what_a_source_teaches_is_in_the_docs() -> None:
+    """docs/song-moods.md says how well etunes' songs are told by a network that knows data_moods alone."""
+    songs = train_song_moods.load_audio(MUSIC / "audio_moods.csv")
+    rows = songs.of(song_figures.ETUNES)
+    cell = song_plots.right(songs, rows, (song_figures.DATA_MOODS,), train_song_moods.Settings())
+    row = next(
+        line for line in (ROOT / "docs" / "song-moods.md").read_text().splitlines() if line.startswith("  | etunes")
+    )
+    assert row.strip().split(" | ")[2] == cell
 
 
 @needs_music

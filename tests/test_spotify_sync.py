@@ -217,6 +217,13 @@ def test_lines_of_an_env_file(tmp_path: Path, line: str, value: str | None) -> N
     assert dotenv_values(tmp_path / ".env").get("A") == value
 
 
+def test_an_env_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    """What an editor saved as UTF-16 is refused in words."""
+    (tmp_path / ".env").write_text("A=b", encoding="utf-16")
+    with pytest.raises(CannotRunError, match=r"\.env is not text in UTF-8"):
+        dotenv_values(tmp_path / ".env")
+
+
 @pytest.mark.parametrize("address", ["api.spotify.com/v1", "ftp://x/v1", "http://127.0.0.1:port/v1", "http://"])
 def test_a_wrong_address_is_named(address: str) -> None:
     """An address that is none stops the script with the name of its setting."""

@@ -1,0 +1,206 @@
+"""How songs sound, from a table that somebody has: nine measures a song, found by its id or by artist and title.
+
+Nothing here asks Spotify, and what Spotify's API answers does not belong in such a table: docs/song-moods.md says why.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.song_moods import FEATURES, fault_of
+
+SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation call a column
+    "track_id": ("track_id", "id", "spotify_id", "track_uri", "track uri", "uri"),
+    "title": ("title", "name", "track_name", "track name", "song"),
+    "artist": ("artist", "artists", "artist_name", "artist name", "artist name(s)", "track_artist"),
+}
+LONGEST_FIELD = 500_000  # characters; what an unclosed quotation mark may swallow
+MOST_REMEMBERED = 50_000  # names of songs that were asked for
+LINK = r"(?:https?://open\.spotify\.com/(?:[\w-]+/)?track/|spotify:track:)?([0-9A-Za-z]{22})/?(?:[?#]\S*)?"
+
+
+class FeaturesError(Exception):
+    """The table cannot be used at all; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Song:
+    """What is asked about: a song by its Spotify id, by artist and title, or both."""
+
+    track_id: str = ""
+    title: str = ""
+    artist: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What it is found by, the surest first: its id; its first artist and its title, as they are compared."""
+        name = f"{_first(self.artist)}|{_plain(self.title)}" if self.title and self.artist else ""
+        return tuple(key for key in (self.track_id, name) if key)
+
+    @property
+    def guesses(self) -> tuple[str, ...]:
+        """The same of a song that somebody typed: "Title - Artist" is as common as "Artist - Title"."""
+        return self.keys + Song(title=self.artist, artist=self.title).keys
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """How a song sounds: `features` in the order of FEATURES, and the song as its source names it."""
+
+    features: tuple[float, ...]
+    song: Song = Song()
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Its valence and energy, 0 to 1 each."""
+        return self.features[FEATURES.index("valence")], self.features[FEATURES.index("energy")]
+
+
+class Wanted:
+    """Songs by their keys, and a quick look that leaves out nearly all others: a table may have a million rows."""
+
+    def __init__(self, keys: set[str]) -> None:
+        self._keys = keys
+        self._starts = {key.partition("|")[2][:6] for key in keys if "|" in key}
+        self._lengths = {len(start) for start in self._starts}
+
+    def perhaps(self, track_id: str, title: str) -> bool:
+        """False if this is none of the songs."""
+        if track_id.partition("?")[0].strip()[-22:] in self._keys:
+            return True
+        start = title.strip().casefold()[:6]
+        return not start.isascii() or any(start[:length] in self._starts for length in self._lengths)
+
+
+class FeatureTable:
+    """A CSV of songs with the columns of FEATURES. Threads may share it: one lock covers what it remembers.
+
+    It may be far larger than the memory: it is read from end to end for songs that were not asked for before,
+    and only their rows are kept, until the file changes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, Sound | None] = {}
+        self._stamp: tuple[int, ...] = ()
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raises FeaturesError unless it is a table of songs and features."""
+        next(self._rows(), None)
+
+    def find(self, songs: Sequence[Song]) -> list[Sound | None]:
+        """How each song sounds; None for those that the table does not have. Raises FeaturesError."""
+        with self._lock:
+            asked = [song.guesses for song in songs]
+            self._look_for({key for keys in asked for key in keys})
+            found = self._found
+            return [next((sound for key in keys if (sound := found.get(key))), None) for keys in asked]
+
+    def _look_for(self, keys: set[str]) -> None:
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise FeaturesError(f"{self._path}: {error.strerror}") from None
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp != self._stamp or len(self._found) > MOST_REMEMBERED:
+            self._found, self._stamp = {}, stamp
+        wanted = keys - self._found.keys()
+        if not wanted:
+            return
+        self._found |= dict.fromkeys(wanted)
+        for sound in self._rows(Wanted(wanted)):
+            for key in wanted.intersection(sound.song.keys):
+                self._found[key] = self._found[key] or sound  # of two rows the first counts
+
+    def _rows(self, wanted: Wanted | None = None) -> Iterator[Sound]:
+        """The good rows, one by one; of all, or of those that `wanted` may name. Raises FeaturesError."""
+        csv.field_size_limit(LONGEST_FIELD)
+        try:
+            with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+                rows = csv.reader(file)
+                columns = columns_of(next(rows, []))
+                while (row := _next(rows)) is not None:
+                    if sound := sound_in(row, columns, wanted):
+                        yield sound
+        except csv.Error as error:
+            raise FeaturesError(f"{self._path}: its first line is no header: {error}") from None
+        except FeaturesError as error:
+            raise FeaturesError(f"{self._path}: {error}") from None
+        except OSError as error:
+            raise FeaturesError(f"{self._path}: {error.strerror}") from None
+
+
+def columns_of(header: Sequence[str]) -> Mapping[str, int]:
+    """Where songs and features stand under a header. FeaturesError says what is missing."""
+    names = [name.strip().casefold() for name in header]
+    columns = song_columns(names)
+    if missing := [name for name in FEATURES if name not in names]:
+        raise FeaturesError(
+            f"it has no column {', '.join(missing)} (a table is UTF-8, its columns separated by commas)"
+        )
+    if "track_id" not in columns and not {"title", "artist"} <= columns.keys():
+        raise FeaturesError("it has no column track_id, nor title and artist")
+    return columns | {name: names.index(name) for name in FEATURES}
+
+
+def song_columns(names: Sequence[str]) -> dict[str, int]:
+    """Where id, title and artist stand, as far as they are among the (lower-case) names of columns."""
+    return {ours: names.index(theirs) for ours, all in SONG_COLUMNS.items() for theirs in all[::-1] if theirs in names}
+
+
+def song_in(row: Sequence[str], columns: Mapping[str, int]) -> Song:
+    """The song that a row names; what is no Spotify id is left out. IndexError on a row that is too short."""
+    cells = {name: row[columns[name]].strip() for name in SONG_COLUMNS if name in columns}
+    return Song(id_in(cells.get("track_id", "")), cells.get("title", ""), cells.get("artist", "").strip("[]'\""))
+
+
+def sound_in(row: Sequence[str], columns: Mapping[str, int], wanted: Wanted | None = None) -> Sound | None:
+    """A row with all nine features; None without them, and for most songs that are not `wanted`."""
+    try:
+        if wanted:
+            id_at, title_at = (columns.get(name) for name in ("track_id", "title"))
+            if not wanted.perhaps("" if id_at is None else row[id_at], "" if title_at is None else row[title_at]):
+                return None
+        song = song_in(row, columns)
+        texts = [row[columns[name]] for name in FEATURES]
+    except IndexError:
+        return None
+    if any(fault_of(name, text) for name, text in zip(FEATURES, texts, strict=True)):
+        return None
+    return Sound(tuple(float(text) for text in texts), song)
+
+
+def id_in(text: str) -> str:
+    """The Spotify id in an id, a URI or a link to a song; "" if it is none of them."""
+    found = re.fullmatch(LINK, text.strip().strip("<>\"'"))
+    return found[1] if found else ""
+
+
+def _next(rows: Iterator[list[str]]) -> list[str] | None:
+    """The next row that can be parsed; None at the end."""
+    while True:
+        try:
+            return next(rows)
+        except StopIteration:
+            return None
+        except csv.Error:
+            continue
+
+
+def _plain(text: str) -> str:
+    """A name as it is compared: without case, marks of width, guests and remasters."""
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = re.sub(r"\s*[(\[]?\b(?:feat|ft)\..*$", "", text)
+    return re.sub(r"\s*[-(\[][^-(\[]*\bremaster.*$", "", text)
+
+
+def _first(artists: str) -> str:
+    """The first of several artists, as it is compared."""
+    return re.split(r"\s*[,;&]\s*|'\s*,\s*'", _plain(artists), maxsplit=1)[0].strip("'\"")

@@ -1,0 +1,244 @@
+"""A playlist split by mood: `python -m songs.split SONGS.txt --features TABLE.csv`, and the site's /split.
+
+Songs come as ids, links or names, from a paste or from a list; how they sound comes from a table that somebody has, or
+from a service that they switched on. Only these measures reach the network. Exit codes: 0 done, 2 it cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import BoundedSemaphore
+
+import numpy as np
+
+from model.emotions import EMOTIONS, Emotion
+from model.song_moods import FEATURES, Mood, SongMoods, SongMoodsError, load_song_moods
+from model.song_table import TableError
+from songs.catalog import Track
+from songs.features import FeaturesError, FeatureTable, Song, Sound
+from songs.lift import Place, own_places
+from songs.lookup import Lookup, LookupFailedError
+from songs.moods import choose, write_lists
+from songs.paste import Pasted, SplitError, read_songs
+
+AT_ONCE = 2  # splits; a large table or a slow service must not take the site's threads
+COLUMNS = ("track_id", "title", "artist", "mood", "emotion", "confidence")  # what `playlists` and `check` read
+UNKNOWN = "unknown"
+logger = logging.getLogger(__name__)
+
+
+class BusyError(SplitError):
+    """Others are being served."""
+
+    code = 503
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A song and the list it belongs in: an emotion, "not sure", or "unknown" without features."""
+
+    song: Song
+    place: str
+    mood: str
+    confidence: float
+
+    @property
+    def emotion(self) -> Emotion | None:
+        return Emotion(self.place) if self.place in set(EMOTIONS) else None
+
+    @property
+    def name(self) -> str:
+        """The song in a line."""
+        return " - ".join(part for part in (self.song.artist, self.song.title) if part) or self.song.track_id
+
+    @property
+    def url(self) -> str:
+        """Where it can be heard; "" without an id."""
+        return f"https://open.spotify.com/track/{self.song.track_id}" if self.song.track_id else ""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The songs in the order they came, and what went wrong."""
+
+    placed: tuple[Placed, ...]
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> dict[str, list[Placed]]:
+        """The songs by list, the surest first; lists without a song are left out."""
+        by_place = {
+            place: [one for one in self.placed if one.place == place] for place in (*EMOTIONS, Mood.NOT_SURE, UNKNOWN)
+        }
+        return {
+            str(place): sorted(found, key=lambda one: -one.confidence) for place, found in by_place.items() if found
+        }
+
+
+class Splitter:
+    """Splits songs with a table, a service, both or neither at hand. Threads may share it."""
+
+    def __init__(self, table: FeatureTable | None = None, lookup: Lookup | None = None) -> None:
+        self.table, self.lookup = table, lookup
+        self._places = BoundedSemaphore(AT_ONCE)
+
+    @cached_property
+    def _moods(self) -> SongMoods:
+        return load_song_moods()
+
+    def split(self, pasted: Pasted, look_up: bool = False) -> Split:
+        """Where each song belongs; the service is asked for what the table does not have, if `look_up` says so.
+
+        Raises SplitError when the table cannot be read, or when AT_ONCE others are at it.
+        """
+        if not self._places.acquire(blocking=False):
+            raise BusyError("Other playlists are being split at this moment; please try again in a while.")
+        try:
+            return self._split(pasted, look_up)
+        finally:
+            self._places.release()
+
+    def _split(self, pasted: Pasted, look_up: bool) -> Split:
+        sounds: list[Sound | None] = [pasted.sounds.get(song) for song in pasted.songs]
+        troubles = list(pasted.faults)
+        try:
+            if self.table:
+                sounds = _filled(sounds, self.table.find(pasted.songs))
+        except FeaturesError as error:
+            raise SplitError(str(error)) from None
+        if self.lookup and look_up:
+            missing = [song if sound is None else Song() for song, sound in zip(pasted.songs, sounds, strict=True)]
+            answers, trouble = self.lookup.find(missing)
+            sounds = _filled(sounds, answers)
+            troubles += [trouble] if trouble else []
+        return Split(tuple(self._placed(pasted.songs, sounds)), tuple(troubles))
+
+    def places(self, tracks: Sequence[Track]) -> list[Place | None]:
+        """Where songs lie, by their own list or by the table. A table that cannot be read is said in the log."""
+        places = own_places(tracks)
+        if self.table is None:
+            return places
+        try:
+            sounds = self.table.find([Song(track.track_id, track.title, track.artist) for track in tracks])
+        except FeaturesError as error:
+            logger.warning("%s", error)
+            return places
+        return [place or (sound.place if sound else None) for place, sound in zip(places, sounds, strict=True)]
+
+    def _placed(self, songs: Sequence[Song], sounds: Sequence[Sound | None]) -> Iterable[Placed]:
+        heard = [sound for sound in sounds if sound]
+        values = np.array([sound.features for sound in heard]).reshape(-1, len(FEATURES))
+        answers = iter(self._moods.audio.answers(values)) if heard else iter(())
+        for song, sound in zip(songs, sounds, strict=True):
+            if not sound:
+                yield Placed(song, UNKNOWN, Mood.NOT_KNOWN, 0.0)
+                continue
+            answer = next(answers)
+            yield Placed(_named(song, sound), str(answer.emotion or answer.mood), answer.mood, float(answer.confidence))
+
+
+def as_csv(split: Split) -> str:
+    """The songs and their lists as a CSV, which `playlists` and `check` read."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for one in split.placed:
+        confidence = f"{one.confidence:.3f}" if one.confidence else ""
+        rows.writerow([one.song.track_id, one.song.title, one.song.artist, one.mood, one.emotion or "", confidence])
+    return text.getvalue()
+
+
+def _filled(sounds: Iterable[Sound | None], more: Iterable[Sound | None]) -> list[Sound | None]:
+    return [sound or other for sound, other in zip(sounds, more, strict=True)]
+
+
+def _named(song: Song, sound: Sound | None) -> Song:
+    """A song with what its source knows of it: an id for a name, a name for an id."""
+    if sound is None:
+        return song
+    known = sound.song
+    names = (song.title, song.artist) if song.track_id and song.title else (known.title, known.artist)
+    title, artist = names if names[0] else (song.title, song.artist)
+    return Song(song.track_id or known.track_id, title, artist)
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Split a file of songs."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a title must not end a run that prints to an old console
+    try:
+        return _run(options)
+    except (SplitError, FeaturesError, LookupFailedError, SongMoodsError, TableError) as error:
+        sys.stderr.write(f"{error}\n")
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror or error}\n")
+    except UnicodeDecodeError:
+        sys.stderr.write(f"{options.file}: it is not text in UTF-8\n")
+    return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    table = FeatureTable(options.features) if options.features else None
+    if table:
+        table.check()
+    text = sys.stdin.read() if str(options.file) == "-" else options.file.read_text(encoding="utf-8-sig")
+    lookup = Lookup(options.lookup) if options.lookup else None
+    split = Splitter(table, lookup).split(read_songs(text), look_up=True)
+    for trouble in split.troubles:
+        sys.stderr.write(f"{trouble}\n")
+    for place, found in split.groups.items():
+        sys.stdout.write(f"{place}: {len(found)}\n")
+        sys.stdout.writelines(f"  {one.name}{f' ({one.confidence:.2f})' if one.confidence else ''}\n" for one in found)
+    if options.out:
+        options.out.write_text(as_csv(split), encoding="utf-8")
+    if options.songs:
+        _write(split, options.songs, options.append)
+    return 0
+
+
+def _write(split: Split, folder: Path, append: bool) -> None:
+    """The lists of a folder from a split; a song that has no id or no title can be in none."""
+    songs, left = [], 0
+    for i, one in enumerate(split.placed):
+        try:
+            if one.emotion:
+                track = Track(one.song.track_id, one.song.title, one.song.artist, "", None, "")
+                songs.append((one.emotion, (one.confidence, -i, track)))
+        except ValueError:
+            left += 1
+    for line in write_lists(choose(songs, len(songs) or 1), folder, append):
+        sys.stdout.write(f"{line}\n")
+    if left:
+        sys.stderr.write(f"{left} songs are in no list: a list needs a Spotify id and a title\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m songs.split", description="Split a playlist by mood; docs/song-moods.md"
+    )
+    parser.add_argument(
+        "file", type=Path, metavar="SONGS", help="links, ids, 'artist - title' lines, or a CSV; - reads"
+    )
+    parser.add_argument("--features", type=Path, metavar="TABLE.csv", help="songs and their nine features")
+    parser.add_argument("--lookup", metavar="ADDRESS", help="ask this service for the rest, such as ReccoBeats")
+    parser.add_argument("--out", type=Path, metavar="SPLIT.csv", help="write the songs with mood, emotion, confidence")
+    parser.add_argument("--songs", type=Path, metavar="DIR", help="write the seven lists here")
+    parser.add_argument("--append", action="store_true", help="add to the lists (default: replace)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
