@@ -17,28 +17,32 @@ SHIFT = 0.1  # of the picture's side, either way
 BORDERS = (cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT_101, cv2.BORDER_CONSTANT)
 
 
-def augment(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each of the (n, side, side) uint8 grey pictures as another detector might have seen it."""
-    return np.stack([_one(picture, rng) for picture in pictures])
+def augment(pictures: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """Each of the (n, side, side) uint8 grey pictures as another detector might have seen it.
+
+    `strength` scales how far pictures are moved and how often they are changed; at 0 they are mirrored alone.
+    """
+    return np.stack([_one(picture, rng, strength) for picture in pictures])
 
 
-def _one(picture: Picture, rng: np.random.Generator) -> Picture:
-    picture = _moved(picture, rng)
-    if rng.random() < 0.5:
+def _one(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
+    picture = _moved(picture, rng, strength)
+    if rng.random() < 0.5 * strength:
         picture = _lit(picture, rng)
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 * strength:
         picture = _degraded(picture, rng)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 * strength:
         picture = _covered(picture, rng)
     return picture
 
 
-def _moved(picture: Picture, rng: np.random.Generator) -> Picture:
+def _moved(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
     """Turned, scaled, shifted and perhaps mirrored, in one resampling."""
     side = picture.shape[0]
     centre = (side - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), rng.uniform(-ROTATION, ROTATION), rng.uniform(*SCALE))
-    matrix[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * side
+    angle, scale = rng.uniform(-ROTATION, ROTATION), rng.uniform(*SCALE)
+    matrix = cv2.getRotationMatrix2D((centre, centre), angle * strength, scale**strength)
+    matrix[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * side * strength
     if rng.random() < 0.5:
         matrix[0] = -matrix[0]
         matrix[0, 2] += side - 1

@@ -16,6 +16,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -45,6 +46,8 @@ class Settings:
     widths: tuple[int, ...] = WIDTHS
     blocks: int = BLOCKS
     dropout: float = DROPOUT
+    augmentation: float = 1.0  # how far and how often pictures are changed
+    start: str = ""  # a .keras file of the same network whose weights the run begins with
     precision: str = "float32"
     seed: int = 2013
 
@@ -81,7 +84,8 @@ class Batches(keras.utils.PyDataset):
         batch = self.settings.batch
         rows = self._order[index * batch : (index + 1) * batch]
         rng = np.random.default_rng([self.settings.seed, self.epoch, index])
-        return augment(self.pixels[rows], rng)[..., None].astype(np.float32), self.targets[rows]
+        pictures = augment(self.pixels[rows], rng, self.settings.augmentation)
+        return pictures[..., None].astype(np.float32), self.targets[rows]
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -199,18 +203,28 @@ def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
     return network
 
 
+def begin_with(network: keras.Model, weights: Path) -> None:
+    """Give `network` the weights of a trained one; SystemExit when they are of another network or none."""
+    try:
+        network.set_weights(keras.models.load_model(weights, compile=False).get_weights())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{weights} cannot be started from ({error}): give a .keras file of this network") from error
+
+
 def train(
     data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool, devices: int = 1
 ) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
     run = Run(out, settings.seed)
-    start = _begin(run, settings, resume)
+    start = begin(run, settings, resume)
     keras.utils.set_random_seed(settings.seed)
     pixels, targets, validation = training_set(data, ferplus, settings, devices)
     batches = Batches(pixels, targets, settings, epoch=start)
     network = compiled(settings, len(batches))
     if start:
         run.continue_in(network)
+    elif settings.start:
+        begin_with(network, Path(settings.start))
     logger.info("%d pictures, %d parameters, %s", len(pixels), network.count_params(), keras.backend.backend())
     network.fit(
         batches,
@@ -225,14 +239,14 @@ def train(
     return network
 
 
-def _begin(run: Run, settings: Settings, resume: bool) -> int:
+def begin(run: Run, settings: Any, resume: bool) -> int:
     """Make the run's folder, or check that it is the same run; the number of epochs already done."""
     saved = run.folder / "settings.json"
-    ours = json.loads(json.dumps(asdict(settings)))
+    ours, defaults = (json.loads(json.dumps(asdict(one))) for one in (settings, type(settings)()))
     if resume:
         if not run.checkpoint.exists():
             raise SystemExit(f"nothing to resume in {run.folder}: start without --resume")
-        if json.loads(saved.read_text()) != ours:
+        if defaults | json.loads(saved.read_text()) != ours:
             raise SystemExit(f"{saved} has other settings: resume with the same ones, or choose another --out")
         return run.epochs_done()
     if run.checkpoint.exists():

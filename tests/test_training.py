@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
@@ -169,6 +170,17 @@ def test_augmentation_changes_pictures_and_repeats_by_seed() -> None:
     assert all((a != b).any() for a, b in zip(one, pictures, strict=True))
 
 
+def test_augmentation_of_no_strength_only_mirrors() -> None:
+    """At strength 0 every picture is itself or its mirror image, and both occur."""
+    pictures = np.stack([picture(i) for i in range(16)])
+    changed = augment(pictures, np.random.default_rng(5), strength=0.0)
+    same = [(a == b).all() for a, b in zip(changed, pictures, strict=True)]
+    mirrored = [(a == b[:, ::-1]).all() for a, b in zip(changed, pictures, strict=True)]
+    assert all(np.logical_or(same, mirrored))
+    assert any(same)
+    assert any(mirrored)
+
+
 # -- figures
 
 
@@ -237,6 +249,24 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(trained: Path, folder: Pa
     assert resumed.returncode == 0, resumed.stderr
     whole, broken = ((place / "log.csv").read_text().splitlines()[-1].split(",") for place in (trained, out))
     assert [float(x) for x in broken] == pytest.approx([float(x) for x in whole], rel=1e-4)
+
+
+def test_a_run_begins_with_the_weights_of_another(trained: Path, folder: Path, tmp_path: Path) -> None:
+    """With --start and a rate of nearly nothing, a new run stays where the other one ended."""
+    gentle = ("--epochs", 1, "--batch", 8, "--peak-rate", 1e-9, "--start", trained / "checkpoint.keras")
+    done = run("model.train", "--data", folder, "--out", tmp_path / "next", *gentle)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (keras.models.load_model(place / "checkpoint.keras") for place in (tmp_path / "next", trained))
+    for one, other in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
+        assert np.abs(one - other).max() < 1e-6
+
+
+def test_a_start_that_is_no_network_is_named(folder: Path, tmp_path: Path) -> None:
+    """Weights of nothing end the training in a sentence, and leave no run behind that could be resumed."""
+    (tmp_path / "other.keras").write_bytes(b"not a network")
+    wrong = ("--start", tmp_path / "other.keras", "--out", tmp_path / "out")
+    assert "cannot be started from" in refused("model.train", "--data", folder, *wrong, *TINY)
+    assert "nothing to resume" in refused("model.train", "--data", folder, *wrong, *TINY, "--resume")
 
 
 def test_a_run_is_not_overwritten_or_resumed_as_another(trained: Path, folder: Path) -> None:
