@@ -3,12 +3,17 @@
 Three threads a running Camera, each with one job: `capture` keeps the newest frame and drops the
 rest, `recognize` reads faces at its own rate, `publish` draws, encodes each frame once and wakes
 the viewers. They meet under one Condition and start and stop together, as one _Run.
+
+`python camera.py SOURCE` watches a source at the terminal.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
+import socket
+import struct
 import sys
 import textwrap
 import time
@@ -16,14 +21,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 from types import TracebackType
-from typing import Literal
+from typing import IO, ClassVar, Literal, Protocol
 from urllib.parse import urlsplit
 
 # macOS: OpenCV asks for permission on the main thread only; the system itself asks when the camera opens.
 os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
+# What read_header did not see through ends here.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(50_000_000))
 
 import cv2
 import numpy as np
@@ -32,6 +41,7 @@ from model.demo import demo_frame
 from model.emotions import Reading, Smoothing, read
 from model.faces import Box, Face, Frame, main_face
 from model.recognizer import Recognizer
+from model.visitors import Followed, Place
 
 logger = logging.getLogger(__name__)
 # A camera that is not there is reported by us, in words, once.
@@ -71,6 +81,28 @@ def frames(source: str) -> Iterator[Frame]:
     return _file_frames(Path(source).expanduser())
 
 
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """A source to be seen once. `rate` is a film's frames a second, `length` its frames; 0 where there is none."""
+
+    frames: Iterator[Frame]
+    rate: float = 0.0
+    length: int = 0
+
+
+def shown_once(source: str) -> Showing:
+    """Every picture of a film once, as fast as it can be read; what is live as in `frames`. Raises SourceError."""
+    if source == "demo" or is_device(source):
+        return Showing(frames(source))
+    capture, lost = _url_capture(source) if is_url(source) else _file_capture(Path(source).expanduser())
+    rate, length = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    if is_url(source) and length <= 0:
+        return Showing(_read_until_lost(capture, lost))
+    if not 0.1 <= rate <= 240:  # browsers record with a clock of milliseconds in place of a rate
+        rate, length = FPS, 0
+    return Showing(_read_to_the_end(capture, public_name(source), rate, length), rate, max(0, length))
+
+
 def is_device(source: str) -> bool:
     """Whether a source names a camera of this machine."""
     return source.isdecimal() or source.startswith("/dev/")
@@ -79,6 +111,11 @@ def is_device(source: str) -> bool:
 def is_url(source: str) -> bool:
     """Whether a source names a camera or a film elsewhere."""
     return source.lower().startswith(("http://", "https://", "rtsp://", "rtsps://"))
+
+
+def has_device() -> bool:
+    """Whether this machine may have a camera; for certain only on Linux, where devices are files."""
+    return sys.platform != "linux" or any(Path("/dev").glob("video*"))
 
 
 def public_name(source: str) -> str:
@@ -117,19 +154,29 @@ def _device_frames(device: str) -> Iterator[Frame]:
 
 
 def _url_frames(url: str) -> Iterator[Frame]:
-    lost = f"no picture from {public_name(url)}: is the address right, and its server up?"
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(READ_TIMEOUT * 1000)]
-    capture = _opened(url, lost, cv2.CAP_FFMPEG, limits)
+    capture, lost = _url_capture(url)
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a film, which would come as fast as it can be read
         return _film_frames(capture, lost)
     return _read_until_lost(capture, lost)
 
 
+def _url_capture(url: str) -> tuple[cv2.VideoCapture, str]:
+    """What plays a URL, and what to say when it stops."""
+    lost = f"no picture from {public_name(url)}: is the address right, and its server up?"
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(READ_TIMEOUT * 1000)]
+    return _opened(url, lost, cv2.CAP_FFMPEG, limits), lost
+
+
 def _file_frames(path: Path) -> Iterator[Frame]:
+    return _film_frames(*_file_capture(path))
+
+
+def _file_capture(path: Path) -> tuple[cv2.VideoCapture, str]:
+    """What plays a file, and what to say when it does not."""
     if not path.is_file():
         raise SourceError(f"no file at {path}: check VISAGE_SOURCE, or use VISAGE_SOURCE=demo")
     unreadable = f"{path} does not play as a video: try an mp4, or VISAGE_SOURCE=demo"
-    return _film_frames(_opened(str(path), unreadable), unreadable)
+    return _opened(str(path.absolute()), unreadable), unreadable  # a relative one with a colon looks like a URL
 
 
 def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
@@ -147,8 +194,29 @@ def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
         capture.release()
 
 
+def _read_to_the_end(capture: cv2.VideoCapture, name: str, rate: float, length: int) -> Iterator[Frame]:
+    """Each frame once. Raises SourceError in the end if there were none, or far fewer than there should be."""
+    count, last = 0, 0.0
+    try:
+        more, frame = capture.read()
+        while more:
+            count, last = count + 1, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield frame
+            more, frame = capture.read()
+    finally:
+        capture.release()
+    if not count:
+        raise SourceError(f"{name} does not play as a video: try an mp4, or VISAGE_SOURCE=demo")
+    # Some containers know only how long they last, so a varying rate makes the count wrong.
+    if max(count, last * rate) < 0.9 * length:
+        raise SourceError(f"{name} breaks off at {count / rate:.1f} of {length / rate:.1f} seconds: is it whole?")
+
+
 def _opened(what: int | str, lost: str, backend: int = cv2.CAP_ANY, limits: Sequence[int] = ()) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(what, backend, limits)
+    try:
+        capture = cv2.VideoCapture(what, backend, limits)
+    except cv2.error:  # a device number that is none
+        raise SourceError(lost) from None
     if not capture.isOpened():
         capture.release()
         raise SourceError(lost)
@@ -180,6 +248,172 @@ def _ticks(rate: float) -> Iterator[float]:
         due = max(due + 1 / rate, time.monotonic() - 1 / rate)
 
 
+# -- single pictures in --------------------------------------------------------------------------
+
+MOST_PIXELS = 50_000_000
+LONGEST_SIDE = 20_000  # pixels
+MOST_SEGMENTS = 2000  # of a JPEG before its picture; a camera's has some tens
+MOST_SCANS = 100  # of a progressive JPEG: each goes over the whole picture, and a few bytes make one
+AMPLE = 1600  # pixels of the longer side that are enough to find the faces of a photo and to read them
+OTHER_KINDS = {
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"ftyp": "HEIC, AVIF or a film",
+}
+
+
+class PictureError(SourceError):
+    """These bytes are no picture that can be read; the message says why and what to do."""
+
+
+class PictureTooLargeError(PictureError):
+    """A picture of more pixels than are read."""
+
+
+class PictureKindError(PictureError):
+    """A picture, but of a kind that is not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the first bytes of a picture say: its kind, and its size in pixels as stored."""
+
+    kind: Literal["JPEG", "PNG", "WebP"]
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """One picture, upright. `frame` may be a smaller copy of the `width` x `height` pixels that came."""
+
+    frame: Frame
+    width: int
+    height: int
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the picture as it came for each of the frame's."""
+        return self.width / self.frame.shape[1]
+
+
+def read_header(content: bytes) -> Header:
+    """The header of a JPEG, PNG or WebP picture that is whole and not too large; nothing is decoded for it.
+
+    Raises PictureError.
+    """
+    if not content:
+        raise PictureError("the picture is empty: choose another one")
+    try:
+        header = _header(content)
+    except (struct.error, IndexError):
+        raise PictureError(CUT_OFF) from None
+    if header.pixels > MOST_PIXELS or max(header.width, header.height) > LONGEST_SIDE:
+        raise PictureTooLargeError(
+            f"the picture has {header.width} x {header.height} pixels: it may have {MOST_PIXELS // 1_000_000} million, "
+            f"and {LONGEST_SIDE} on a side; send a smaller copy"
+        )
+    if not header.pixels:
+        raise PictureError("the picture has no pixels: choose another one")
+    return header
+
+
+CUT_OFF = "the picture is cut off or damaged: send it again, or choose another one"
+
+
+def _header(content: bytes) -> Header:
+    if content.startswith(b"\xff\xd8\xff"):
+        return _jpeg_header(content)
+    if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
+        if b"IEND" not in content[-64:] and b"IEND" not in content:
+            raise PictureError(CUT_OFF)
+        return Header("PNG", *struct.unpack(">II", content[16:24]))
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return _webp_header(content)
+    start = content[:64].lstrip()
+    for mark, kind in OTHER_KINDS.items():
+        if start.startswith(mark) or (mark == b"ftyp" and content[4:8] == mark):
+            raise PictureKindError(f"the picture is {kind}: send it as JPEG, PNG or WebP")
+    raise PictureError("this is no picture that can be read: send a JPEG, PNG or WebP")
+
+
+def _jpeg_header(content: bytes) -> Header:
+    """By ITU T.81, B.1: segments, each a marker and its length, up to the first scan."""
+    at, size = 2, None
+    for _ in range(MOST_SEGMENTS):
+        marker = content[at + 1]
+        if content[at] != 0xFF or marker == 0xDA:  # start of scan
+            break
+        (length,) = struct.unpack(">H", content[at + 2 : at + 4])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and size is None:
+            size = struct.unpack(">HH", content[at + 5 : at + 9])
+        at += 1 if marker == 0xFF else 2 if marker == 0x01 or 0xD0 <= marker <= 0xD7 else 2 + max(length, 2)
+    if size is None or content[at : at + 2] != b"\xff\xda" or content.find(b"\xff\xd9", at) < 0:
+        raise PictureError(CUT_OFF)
+    if content.count(b"\xff\xda", at) > MOST_SCANS:
+        raise PictureTooLargeError("the JPEG has more scans than a camera makes: save it anew, and send that")
+    return Header("JPEG", size[1], size[0])
+
+
+def _webp_header(content: bytes) -> Header:
+    """By RFC 9649: a canvas's size in the extended form, else the only picture's."""
+    if struct.unpack("<I", content[4:8])[0] + 8 > len(content) + 1:
+        raise PictureError(CUT_OFF)
+    form, body = content[12:16], content[20:]
+    if form == b"VP8X":
+        return Header("WebP", *(1 + int.from_bytes(body[i : i + 3], "little") for i in (4, 7)))
+    if form == b"VP8L":
+        (bits,) = struct.unpack("<I", body[1:5])
+        return Header("WebP", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    if form == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+        width, height = struct.unpack("<HH", body[6:10])
+        return Header("WebP", width & 0x3FFF, height & 0x3FFF)
+    raise PictureError(CUT_OFF)
+
+
+def decode_image(content: bytes) -> Frame:
+    """A JPEG, PNG or WebP picture, upright; of one that moves, the first. Raises PictureError."""
+    return _decoded(content, read_header(content), 1)
+
+
+def decode_still(content: bytes) -> Still:
+    """The same for faces to be found in: a copy with AMPLE pixels or more on its longer side. Raises PictureError."""
+    header = read_header(content)
+    longest = max(header.width, header.height)
+    shrink = max(factor for factor in REDUCED if factor == 1 or longest >= factor * AMPLE)
+    frame = _decoded(content, header, shrink)
+    height, width = frame.shape[:2]
+    turned = (width > height) != (header.width > header.height) and header.width != header.height
+    return Still(frame, *((header.height, header.width) if turned else (header.width, header.height)))
+
+
+def _decoded(content: bytes, header: Header, shrink: int) -> Frame:
+    try:
+        frame = cv2.imdecode(np.frombuffer(content, np.uint8), REDUCED[shrink])
+    except cv2.error:
+        frame = None
+    if frame is None:
+        raise PictureError(f"the {header.kind} picture is damaged: send it again, or choose another one")
+    return frame
+
+
+# Of a JPEG, a half of each side takes a tenth of the time.
+REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
 # -- pictures out --------------------------------------------------------------------------------
 
 
@@ -191,6 +425,78 @@ def encode_jpeg(frame: Frame, quality: int = JPEG_QUALITY) -> bytes:
     return content.tobytes()
 
 
+def save_picture(frame: Frame, path: Path) -> None:
+    """Make `path` (.jpg or .png) this picture, all at once or not at all. Raises OSError."""
+    done, content = cv2.imencode(path.suffix, frame, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    if not done:
+        raise ValueError(f"a picture of shape {frame.shape} cannot be encoded as {path.suffix}")
+    part = _beside(path)
+    try:
+        part.write_bytes(content.tobytes())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class Recording:
+    """A film in the making, `rate` frames a second: at `path`, whole, after `keep`; without a trace after `drop`.
+
+    Of what `path` ends in, one of CODECS. Its size is the first picture's. Used by one thread.
+    """
+
+    CODECS: ClassVar = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self.rate, self.frames = path, rate, 0
+        self._part = _beside(path)
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def add(self, frame: Frame, at: float) -> None:
+        """Show `frame` up to and at `at` seconds: repeated if it comes late, left out if early. Raises OSError."""
+        if self._writer is None:
+            self._size = frame.shape[1], frame.shape[0]
+            codec = cv2.VideoWriter.fourcc(*self.CODECS[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self._part.absolute()), cv2.CAP_FFMPEG, codec, self.rate, self._size)
+            if not self._writer.isOpened():
+                raise OSError(0, "no film can be written there", str(self.path))
+        if (frame.shape[1], frame.shape[0]) != self._size:
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        for _ in range(round(at * self.rate) + 1 - self.frames):
+            self._writer.write(frame)
+            self.frames += 1
+
+    def keep(self) -> None:
+        """Finish the film and move it to its place. Raises OSError; then nothing has changed there."""
+        try:
+            if self._writer:
+                self._writer.release()
+                self._check()
+                self._part.replace(self.path)
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Leave no trace of what is not kept."""
+        if self._writer:
+            self._writer.release()
+        self._part.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        # OpenCV does not say when a picture could not be written, and the count may be right all the same.
+        written = cv2.VideoCapture(str(self._part.absolute()), cv2.CAP_FFMPEG)
+        written.set(cv2.CAP_PROP_POS_FRAMES, self.frames - 1)
+        last = written.grab() and written.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        written.release()
+        if last is False or last < (self.frames - 2) / self.rate:
+            raise OSError(0, "the film could not be written whole: is the disk full?", str(self.path))
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder, and of the same kind, for what is not finished."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+
+
 def annotate(frame: Frame, faces: Sequence[SeenFace]) -> Frame:
     """A copy of the frame with a box and a label on every face."""
     picture = frame.copy()
@@ -200,6 +506,13 @@ def annotate(frame: Frame, faces: Sequence[SeenFace]) -> Frame:
         cv2.rectangle(picture, (x, y), (x + width, y + height), PAPER, thickness, cv2.LINE_AA)
         _label(picture, f"{face.emotion} {face.confidence:.0%}", x, y)
     return picture
+
+
+def draw_still(still: Still, faces: Sequence[SeenFace]) -> bytes:
+    """A still with its faces marked, no larger than WIDEST, as a JPEG file; boxes in pixels of its frame."""
+    picture = _fitted(still.frame)
+    scale = picture.shape[1] / still.frame.shape[1]
+    return encode_jpeg(annotate(picture, [replace(face, box=face.box.scaled(scale)) for face in faces]))
 
 
 def message_picture(title: str, message: str) -> Frame:
@@ -272,6 +585,46 @@ class Follower:
         last = max(self.faces, key=lambda known: known.box.overlap(face.box), default=None)
         before = last.reading if last and last.box.overlap(face.box) > 0.3 else None
         return SeenFace(face.box, read(before, face.prediction, at, self._rules) or Reading(face.prediction, at))
+
+
+LOOK_EVERY = 10  # frames of a visitor's from one look at the whole picture to the next
+MOST_NEAR = 4  # faces that are looked for where they were; of more, all are looked for everywhere
+
+
+def follow(
+    recognizer: Recognizer, frame: Frame, last: Followed, at: float, rules: Smoothing
+) -> tuple[tuple[SeenFace, ...], Followed]:
+    """The faces in a visitor's next frame, taken at the clock time `at` (seconds), and what to keep for the one after.
+
+    As Follower does, but for a value: the chosen face has the smoothed reading, the others what this frame says.
+    """
+    size = frame.shape[1], frame.shape[0]
+    at = max(at, last.reading.at) if last.reading else at  # another machine's clock may be ahead
+    scan = last.since + 1 >= LOOK_EVERY
+    faces = recognizer.recognize(frame, () if scan else [_box_at(place, size) for place in last.near])
+    chosen = main_face(faces, _box_at(last.chosen, size) if last.chosen else None)
+    reading = read(last.reading, chosen.prediction if chosen else None, at, rules)
+    seen = tuple(
+        SeenFace(face.box, reading if face is chosen and reading else Reading(face.prediction, at)) for face in faces
+    )
+    place = _place_of(chosen.box, size) if chosen else last.chosen if reading else None
+    near = tuple(_place_of(face.box, size) for face in faces) if len(faces) <= MOST_NEAR else ()
+    return seen, Followed(reading, place, near, 0 if scan or not last.near else last.since + 1)
+
+
+def warm_up(recognizer: Recognizer) -> None:
+    """Read a picture of a visitor's size, so that the first visitor does not wait for what is made at first use."""
+    frame = cv2.resize(demo_frame(3.0), (320, 240), interpolation=cv2.INTER_AREA)
+    recognizer.recognize(frame, [face.box for face in recognizer.recognize(frame)])
+
+
+def _box_at(place: Place, size: tuple[int, int]) -> Box:
+    x, y, width, height = place
+    return Box(round(x * size[0]), round(y * size[1]), round(width * size[0]), round(height * size[1]))
+
+
+def _place_of(box: Box, size: tuple[int, int]) -> Place:
+    return box.x / size[0], box.y / size[1], box.width / size[0], box.height / size[1]
 
 
 # -- the camera ----------------------------------------------------------------------------------
@@ -392,6 +745,14 @@ class Camera:
         return Snapshot(0, 0.0, b"", "idle", public_name(self.source))
 
 
+class Watched(Protocol):
+    """What a Viewer watches."""
+
+    def newer(self, than: int, timeout: float) -> Snapshot | None: ...
+
+    def leave(self, viewer: Viewer) -> None: ...
+
+
 class Viewer:
     """Somebody watching: iterate for Snapshots, each newer than the last or, after a second, repeated.
 
@@ -400,7 +761,7 @@ class Viewer:
 
     REPEAT = 1.0  # seconds: a vanished viewer is noticed only on a write
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: Watched) -> None:
         self._camera, self._gone = camera, Event()
 
     def __iter__(self) -> Iterator[Snapshot]:
@@ -422,6 +783,158 @@ class Viewer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+class SharedCamera:
+    """A Camera for each of several processes, one of which has it: the first that needs it, as long as it lives.
+
+    That one holds the lock of a file in `folder` (private to these processes) and serves its Snapshots to the others
+    at a socket beside it. When it dies, the next that needs the camera takes the lock. `_lock` guards what changes.
+    """
+
+    PATIENCE = 3.0  # seconds to wait for whoever is just taking the camera, or giving it up
+
+    def __init__(self, camera: Camera, folder: Path, key: bytes) -> None:
+        self._camera, self._file, self._socket, self._key = camera, folder / "camera.lock", folder / "camera", key
+        self._lock = Lock()
+        self._held: IO[bytes] | None = None
+        self._listener: Listener | None = None
+        self.closed = False
+
+    @property
+    def source(self) -> str:
+        return self._camera.source
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest Snapshot, without its picture where another process has the camera; "idle" where none has."""
+        if self._held:
+            return self._camera.snapshot
+        answer = self._asked("snapshot")
+        return answer if isinstance(answer, Snapshot) else self._camera.snapshot
+
+    def watch(self) -> Viewer:
+        """A new viewer, as of a Camera. Raises TooManyViewersError past the cap, or when no process answers."""
+        end = time.monotonic() + self.PATIENCE
+        while time.monotonic() < end:
+            if self._take():
+                return self._camera.watch()
+            with suppress(OSError, EOFError, AuthenticationError):  # it comes or goes just now
+                line = self._call("watch")
+                if refusal := line.recv():
+                    line.close()
+                    raise TooManyViewersError(refusal)
+                return Viewer(_Line(self, line))
+            time.sleep(0.05)
+        raise TooManyViewersError("the camera does not answer: try again in a moment")
+
+    def release_soon(self) -> None:
+        """As of a Camera."""
+        if self._held:
+            self._camera.release_soon()
+        else:
+            self._asked("release")
+
+    def close(self) -> None:
+        """Stop for good; viewers' streams end, and another process may take the camera."""
+        with self._lock:
+            self.closed = True
+            self._camera.close()
+            if self._listener and self._held:
+                with suppress(OSError), socket.socket(socket.AF_UNIX) as caller:
+                    caller.connect(str(self._socket))  # wakes `_answer_calls`; a Client would wait for an answer
+                self._listener.close()
+                self._held.close()
+                self._held = None
+
+    # of the process that has the camera
+
+    def _take(self) -> bool:
+        """Whether the camera is, or now becomes, this process's."""
+        import fcntl
+
+        with self._lock:
+            if self._held or self.closed:
+                return True  # of a closed Camera the streams end at once
+            file = self._file.open("ab")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                return False
+            self._socket.unlink(missing_ok=True)  # a killed process leaves its own
+            self._listener = Listener(str(self._socket), "AF_UNIX", backlog=64, authkey=self._key)
+            self._held = file
+            Thread(target=self._answer_calls, args=(self._listener,), name="camera-calls", daemon=True).start()
+            return True
+
+    def _answer_calls(self, listener: Listener) -> None:
+        while not self.closed:
+            try:
+                line = listener.accept()
+                Thread(target=self._answer, args=(line,), name="camera-line", daemon=True).start()
+            except (OSError, EOFError, AuthenticationError, RuntimeError):
+                time.sleep(0.02)  # somebody left at once, or there are too many open files or threads
+
+    def _answer(self, line: Connection) -> None:
+        with line, suppress(OSError, EOFError):
+            asked = line.recv()
+            if asked == "watch":
+                self._show(line)
+            elif asked == "release":
+                self._camera.release_soon()
+                line.send(None)
+            else:
+                line.send(replace(self._camera.snapshot, jpeg=b""))
+
+    def _show(self, line: Connection) -> None:
+        """Each number that comes is the last picture that the other process has; it gets the newest one."""
+        try:
+            viewer = self._camera.watch()
+        except TooManyViewersError as error:
+            line.send(str(error))
+            return
+        with viewer:
+            line.send("")
+            while True:
+                line.send(self._camera.newer(line.recv(), Viewer.REPEAT))
+
+    # of the others
+
+    def _call(self, what: str) -> Connection:
+        line = Client(str(self._socket), "AF_UNIX", authkey=self._key)
+        line.send(what)
+        return line
+
+    def _asked(self, what: str) -> object:
+        try:
+            with self._call(what) as line:
+                return line.recv()
+        except (OSError, EOFError, AuthenticationError):
+            return None
+
+
+class _Line:
+    """A viewer's place at a camera that another process has."""
+
+    def __init__(self, camera: SharedCamera, line: Connection) -> None:
+        self._camera, self._line, self._lock = camera, line, Lock()
+
+    def newer(self, than: int, timeout: float) -> Snapshot | None:
+        with self._lock, suppress(OSError, EOFError):
+            if self._camera.closed:
+                return None
+            self._line.send(than)
+            while not self._line.poll(0.1):
+                if self._camera.closed:
+                    return None
+            newest: Snapshot | None = self._line.recv()
+            return newest
+        return None  # the process has gone, and the stream ends
+
+    def leave(self, viewer: Viewer) -> None:
+        with self._lock:
+            self._line.close()
 
 
 class _Run:
@@ -611,3 +1124,9 @@ def _starting_picture() -> bytes:
 
 def _error_picture(message: str) -> bytes:
     return encode_jpeg(message_picture("No picture", message))
+
+
+if __name__ == "__main__":  # run, it watches a source; imported, it knows nothing of songs
+    from songs.watch import main
+
+    sys.exit(main())

@@ -1,0 +1,443 @@
+"""The faces and moods of a camera, a clip, an address or photos, line by line: `python camera.py SOURCE`.
+
+docs/command-line.md shows it. Exit codes: 0 fine, 1 a source that cannot be read or has stopped, 2 wrong usage,
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import zip_longest
+from pathlib import Path
+from types import FrameType
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from camera import (
+    FPS,
+    Follower,
+    PictureError,
+    Recording,
+    SeenFace,
+    Showing,
+    SourceError,
+    Still,
+    annotate,
+    decode_image,
+    decode_still,
+    is_device,
+    is_url,
+    public_name,
+    save_picture,
+    shown_once,
+)
+from model.demo import demo_frame
+from model.emotions import Prediction, Reading, Smoothing
+from model.faces import Frame
+from model.recognizer import Recognizer, WeightsError, load_recognizer
+from songs.catalog import Catalog
+from songs.report import Every, Lines, Sight, Terminal, without_noise
+
+READ_EVERY = 0.1  # seconds between the frames that are read: ten a second follow any expression
+FOLLOWED = 0.2  # seconds: in frames further apart, faces are looked for anew
+SETTLES = 0.5  # seconds before "no face" is worth a line: who follows faces wants to see one twice
+LARGEST_PHOTO = 200_000_000  # bytes of a file
+READ_PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
+PHOTOS = (*READ_PHOTOS, ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff")  # the others are refused by name
+SAVED_PHOTOS = (".jpg", ".jpeg", ".png")
+
+EXAMPLES = """
+examples:
+  python camera.py 0                          the first camera, until Ctrl-C
+  python camera.py demo --songs 3             the built-in face, with three songs for each mood
+  python camera.py clip.mp4 --every 1         a clip, a line for each second of it
+  python camera.py clip.mp4 --save out.mp4    the clip again, with boxes and labels
+  python camera.py photos --json              a folder of photos, one JSON object a photo
+  python camera.py rtsp://192.168.1.20/live   a camera in the network
+
+exit codes: 0 fine, 1 a source that cannot be read or has stopped, 2 wrong usage, 130 stopped by Ctrl-C
+"""
+
+
+class UsageError(Exception):
+    """The command line asks for what cannot be; the message says what it takes."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody wants an end, by a signal."""
+
+    asked: ClassVar[int] = 0
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+Load = Callable[[str], Recognizer]
+"""The recognizer on an engine; raises WeightsError."""
+
+
+def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -> int:
+    """Watch what the command line names; the exit code."""
+    options = parser().parse_args(arguments)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a title must not end a run that prints to an old console
+    for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background
+            signal.signal(number, _stop)
+    terminal = Terminal()
+    try:
+        return watch(options, terminal, load)
+    except UsageError as error:
+        terminal.complain(str(error))
+        return 2
+    except (SourceError, WeightsError) as error:
+        terminal.complain(str(error).replace("VISAGE_SOURCE=demo", "demo"))
+        return 1
+    except BrokenPipeError:  # whoever read the lines has seen enough
+        _close_output()
+        return 0
+    except OSError as error:
+        _close_output()
+        terminal.complain(f"{error.filename or 'the output'}: {error.strerror or error}")
+        return 1
+    except Stopped as stop:
+        _close_output()
+        return 128 + stop.number
+
+
+def watch(options: argparse.Namespace, terminal: Terminal, load: Load = load_recognizer) -> int:
+    """Show what is seen in a source until it ends; the exit code. Raises SourceError, UsageError and their like."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")  # fatal: that a source fails is said here, in words
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors
+    if options.source == "demo" or is_device(options.source) or _is_address(options.source):
+        return _watch_film(options, terminal, load, None)
+    path = _path(options.source)
+    if options.source and path.is_dir():
+        photos = _photos_in(path)
+        return _watch_photos(options, terminal, load, photos, _photos_for(options.save, path, photos))
+    if not (options.source and path.is_file()):
+        raise SourceError(f"no file or folder at {options.source!r}: check its name (a camera is a number such as 0)")
+    if not path.stat().st_size:
+        raise SourceError(f"{path} is empty: there is neither a film nor a picture in it")
+    if is_photo(path):
+        return _watch_photos(options, terminal, load, [path], _photo_for(options.save, path))
+    return _watch_film(options, terminal, load, path)
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a file is a picture, by its name or by its first bytes. Raises OSError."""
+    if path.suffix.lower() in PHOTOS:
+        return True
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")) or start[8:] == b"WEBP"
+
+
+def _is_address(source: str) -> bool:
+    """Whether a source is a URL. Raises SourceError if it is one that leads nowhere."""
+    if "://" not in source:
+        return False
+    with suppress(ValueError):  # brackets that do not close, a port that is no number
+        parts = urlsplit(source)
+        if is_url(source) and parts.hostname and (parts.port is None or parts.port):
+            return True
+    known = is_url(source)
+    raise SourceError(
+        "that address cannot be understood: write it like http://192.168.1.20:8080/video"
+        if known
+        else f"no address begins with {source.partition('://')[0]}:// here: it is http, https, rtsp or rtsps"
+    )
+
+
+def _path(text: str) -> Path:
+    """A path as people write it. Raises SourceError for the home of a stranger."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise SourceError(f"no file or folder at {text!r}: {error}") from None
+
+
+# -- films and cameras ---------------------------------------------------------------------------
+
+
+def _watch_film(options: argparse.Namespace, terminal: Terminal, load: Load, path: Path | None) -> int:
+    """A film once, by its own clock; what is live until it stops. `path` is the film's, if it is a file."""
+    target = _film_for(options.save, path)
+    recognizer, lines = _loaded(load, options.engine), _lines(options, terminal)
+    showing = shown_once(options.source)
+    recording = Recording(target, showing.rate or FPS) if target else None
+    with _kept(recording, showing, terminal), terminal.counting(showing.length, "frames"):
+        _watch_frames(options, terminal.counted(showing.frames), showing.rate, recognizer, lines, recording)
+    return 0
+
+
+def _watch_frames(
+    options: argparse.Namespace,
+    frames: Iterator[Frame],
+    rate: float,
+    recognizer: Recognizer,
+    lines: Lines,
+    recording: Recording | None,
+) -> None:
+    """Read a frame now and then, say what is new, record every frame with what is known by then."""
+    gap = _gap(options)
+    recognizer = recognizer.for_video() if gap <= FOLLOWED else recognizer
+    follower, reads, name = Follower(Smoothing()), Every(gap), public_name(options.source)
+    for at, frame in _timed(frames, rate):
+        if reads.due(at):
+            follower.follow(recognizer.recognize(frame), at)
+            lines.watch(Sight(name, at, follower.faces, follower.reading, _size(frame)))
+        if recording:
+            _record(recording, annotate(frame, follower.faces), at)
+    lines.end()
+
+
+def _timed(frames: Iterator[Frame], rate: float) -> Iterator[tuple[float, Frame]]:
+    """Frames with their time in seconds from the first: by a film's `rate`, or by the clock for what is live (0)."""
+    start = None
+    for count, frame in enumerate(frames):
+        now = time.monotonic()
+        start = now if start is None else start
+        yield (count / rate if rate else now - start), frame
+
+
+@contextmanager
+def _kept(recording: Recording | None, showing: Showing, terminal: Terminal) -> Iterator[None]:
+    """Keep what was recorded of a live source, wherever it stops, and of a film as far as it can be read."""
+    whole = not showing.rate
+    try:
+        yield
+        whole = True
+    except SourceError:
+        whole = True
+        raise
+    finally:
+        if recording and recording.frames and whole:
+            recording.keep()
+            terminal.complain(f"{recording.path}: {recording.frames / recording.rate:.1f} seconds saved")
+        elif recording and recording.frames:
+            recording.drop()
+            terminal.complain(f"{recording.path} is not saved: the film was stopped before its end")
+
+
+def _record(recording: Recording, picture: Frame, at: float) -> None:
+    with nullcontext() if recording.frames else without_noise():
+        recording.add(picture, at)
+
+
+# -- photos --------------------------------------------------------------------------------------
+
+
+def _watch_photos(
+    options: argparse.Namespace, terminal: Terminal, load: Load, photos: Sequence[Path], targets: Sequence[Path]
+) -> int:
+    """Each photo on its own; those that cannot be read are named, and the others read."""
+    recognizer, lines = _loaded(load, options.engine), _lines(options, terminal)
+    broken = 0
+    with terminal.counting(len(photos), "photos"):
+        for photo, target in zip_longest(terminal.counted(photos), targets):
+            try:
+                content, still = _read_photo(photo)
+            except SourceError as error:
+                terminal.complain(str(error))
+                broken += 1
+                continue
+            found = recognizer.recognize(still.frame)
+            faces = tuple(SeenFace(face.box.scaled(still.scale), _settled(face.prediction)) for face in found)
+            reading = faces[0].reading if faces else None
+            lines.show(Sight(str(photo), None, faces, reading, (still.width, still.height)))
+            if target:
+                save_picture(annotate(decode_image(content), faces), target)
+    if broken and len(photos) > 1:
+        terminal.complain(f"{broken} of {len(photos)} pictures could not be read")
+    return 1 if broken else 0
+
+
+def _read_photo(path: Path) -> tuple[bytes, Still]:
+    """The bytes of a file, and the picture in them. Raises SourceError."""
+    try:
+        if (size := path.stat().st_size) > LARGEST_PHOTO:
+            most = LARGEST_PHOTO // 1_000_000
+            raise SourceError(f"{path}: the picture has {size // 1_000_000} MB, it may have {most}")
+        content = path.read_bytes()
+        with without_noise():
+            return content, decode_still(content)
+    except PictureError as error:
+        raise SourceError(f"{path}: {error}") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be opened ({error.strerror}): may you read it?") from None
+
+
+def _settled(prediction: Prediction) -> Reading:
+    """A reading of a face that is seen once."""
+    return Reading(prediction, 0.0, emotion=prediction.emotion, songs=prediction.emotion)
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    """The pictures in a folder by their names, its own only. Raises SourceError if there are none, and OSError."""
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if photos := sorted(path for path in files if path.suffix.lower() in PHOTOS):
+        return photos
+    raise SourceError(f"no pictures in {folder}: it takes {', '.join(READ_PHOTOS)}, and looks into no folders inside")
+
+
+# -- where to save -------------------------------------------------------------------------------
+
+
+def _film_for(save: str | None, source: Path | None) -> Path | None:
+    """Where an annotated film goes. Raises UsageError."""
+    if save is None:
+        return None
+    path = _path(save)
+    if path.suffix.lower() not in Recording.CODECS:
+        raise UsageError(f"--save {save}: a film is saved as {', '.join(Recording.CODECS)}")
+    return _free(path, source)
+
+
+def _photo_for(save: str | None, source: Path) -> list[Path]:
+    """Where an annotated photo goes: a file, or under its name into a folder that is there. Raises UsageError."""
+    if save is None:
+        return []
+    path = _path(save)
+    if path.is_dir():
+        path /= _saved_name(source)
+    if path.suffix.lower() not in SAVED_PHOTOS:
+        raise UsageError(f"--save {save}: a photo is saved as {', '.join(SAVED_PHOTOS)}, or into a folder")
+    return [_free(path, source)]
+
+
+def _photos_for(save: str | None, source: Path, photos: Sequence[Path]) -> list[Path]:
+    """Where the annotated photos of a folder go: into another, which is made. Raises UsageError."""
+    if save is None:
+        return []
+    folder = _path(save)
+    if folder.is_file() or folder.suffix.lower() in {*SAVED_PHOTOS, *Recording.CODECS}:
+        raise UsageError(f"--save {save}: the photos of a folder are saved into a folder")
+    if folder.is_dir() and folder.samefile(source):
+        raise UsageError(f"--save {save}: the photos are there; choose another folder, or they would be overwritten")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--save {save}: the folder cannot be made ({error.strerror})") from None
+    return [_free(folder / _saved_name(photo), photo) for photo in photos]
+
+
+def _saved_name(photo: Path) -> str:
+    return photo.name if photo.suffix.lower() in SAVED_PHOTOS else f"{photo.name}.jpg"
+
+
+def _free(path: Path, source: Path | None) -> Path:
+    """The path, if it may be written: it is not the source, and a file can be made beside it. Raises UsageError."""
+    if path.is_dir():
+        raise UsageError(f"--save {path}: that is a folder")
+    if source and path.exists() and path.samefile(source):
+        raise UsageError(f"--save {path}: that is the source; choose another name, or it would be overwritten")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UsageError(f"--save {path}: nothing can be written into {path.parent} ({error.strerror})") from None
+    return path
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python camera.py",
+        description="Read the faces in a source and say what mood is on each. Nothing is stored unless you say so.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a camera (0, /dev/video0), a clip, an http or rtsp address, a photo, a folder of photos, or demo",
+    )
+    made.add_argument("--json", action="store_true", help="one JSON object a line")
+    made.add_argument("--songs", type=_count, default=0, metavar="N", help="N songs for each new mood")
+    made.add_argument(
+        "--lists", type=Path, default=Path(__file__).parent, metavar="DIR", help="where the song lists are"
+    )
+    made.add_argument(
+        "--every",
+        type=_seconds,
+        metavar="SECONDS",
+        help="read a picture, and say what is there, every so often (0: every picture; without it: 10 a second are"
+        " read, and a line says what has changed)",
+    )
+    made.add_argument(
+        "--save",
+        metavar="PATH",
+        help=f"with boxes and labels: {', '.join(Recording.CODECS)}; photos: .jpg, .png or a folder",
+    )
+    made.add_argument("--engine", choices=("litert", "keras"), default="litert", help="what runs the network")
+    return made
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of songs: 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds: 0 or more")
+    return seconds
+
+
+def _lines(options: argparse.Namespace, terminal: Terminal) -> Lines:
+    catalog = Catalog(options.lists) if options.songs else None
+    settles = SETTLES if _gap(options) <= FOLLOWED else 0.0
+    return Lines(terminal, options.every, options.songs, catalog, settles=settles, in_json=options.json)
+
+
+def _gap(options: argparse.Namespace) -> float:
+    """Seconds between the frames that are read. A film that is saved needs boxes that move with the faces."""
+    if options.every is None or (options.save and options.every > READ_EVERY):
+        return READ_EVERY
+    return float(options.every)
+
+
+def _loaded(load: Load, engine: str) -> Recognizer:
+    with without_noise():
+        recognizer = load(engine)
+        recognizer.recognize(demo_frame(0.0))  # a network is built, and talks, when it is first used
+    if Stopped.asked:  # a library that was being imported took the exception for a failure of its own
+        raise Stopped(Stopped.asked)
+    return recognizer
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    return frame.shape[1], frame.shape[0]
+
+
+def _stop(number: int, at: FrameType | None) -> None:
+    if number == signal.SIGINT and sys.stderr.isatty():
+        os.write(2, b"\n")  # the terminal has just shown ^C; a print could meet another in the middle
+    Stopped.asked = number
+    raise Stopped(number)
+
+
+def _close_output() -> None:
+    """Nobody takes any more: what Python would still say on its way out goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
