@@ -7,16 +7,22 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
-.PHONY: run serve test lint bench clean
+.PHONY: run serve test fuzz lint bench bench-visitors clean
 
 run: .venv/serve
 	$(BIN)/python app.py
 
+# As many processes as there are cores, unless VISAGE_WORKERS says otherwise.
+serve: export VISAGE_WORKERS := $(or $(VISAGE_WORKERS),0)
 serve: .venv/serve
 	$(BIN)/gunicorn -c gunicorn.conf.py
 
-test: .venv/test browser
+test: .venv/test browser nginx
 	$(BIN)/python -m pytest
+
+# The same fuzzing as in the tests, for longer.
+fuzz: .venv/test
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_fuzz.py $(ARGS)
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -25,6 +31,10 @@ lint: .venv/test
 
 bench: .venv/test
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# How many visitors this machine carries; ARGS="--soak 10000" for what stays in memory.
+bench-visitors: .venv/test
+	$(BIN)/python -m tests.bench_visitors $(ARGS)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -47,6 +57,14 @@ browser:
 ifeq ($(CHROMIUM),)
 	@$(call debian,chromium) || \
 	  echo "No Chromium: the browser tests will be skipped. Install it with: sudo apt install chromium"
+endif
+
+# The tests of deploy/ run a real nginx; without it they are skipped by name.
+.PHONY: nginx
+nginx:
+ifeq ($(shell command -v nginx || ls /usr/sbin/nginx 2>/dev/null),)
+	@$(call debian,nginx-light) || \
+	  echo "No nginx: the tests of deploy/ will be skipped. Install it with: sudo apt install nginx-light"
 endif
 
 clean:

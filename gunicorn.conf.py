@@ -1,30 +1,150 @@
-"""How gunicorn serves the site: one worker, because one process owns the camera; threads for its viewers."""
+"""How gunicorn serves the site: threads for its viewers and visitors, in one process or several that share a camera."""
 
+import glob
+import logging
 import os
+import shutil
+import socket
+import stat
+import struct
 import sys
+import tempfile
+import time
+from contextlib import suppress
+
+from gunicorn.util import close_graceful
+from gunicorn.workers.gthread import ThreadWorker
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from app import check_settings
+from app import SettingsError, check_settings, signing_key
+from model.visitors import WAITING
 
 _settings = check_settings(os.environ)
 _host = f"[{_settings['HOST']}]" if ":" in _settings["HOST"] else _settings["HOST"]
+_send_buffer = 256 * 1024  # bytes: a slow viewer gets newer pictures, not a queue of old ones
+_unfinished = 6 * _settings["STALL"]  # seconds that a request may take to come whole
+
+if not _settings["SECRET_KEY"]:
+    try:
+        os.environ["VISAGE_SECRET_KEY"] = signing_key(os.environ)  # one for all workers
+    except SettingsError as error:
+        raise SystemExit(f"Visage FM cannot start: {error}") from None
+
+
+def _meeting_place():
+    """A folder for the workers of this master alone; the same one after a reload. Those of killed masters go."""
+    mine = os.path.join(tempfile.gettempdir(), f"visage-fm-{os.getuid()}-")
+    for left in glob.glob(mine + "*"):
+        with suppress(ValueError, PermissionError):
+            try:
+                os.kill(int(left.removeprefix(mine)), 0)
+            except ProcessLookupError:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = f"{mine}{os.getpid()}"
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        found = os.lstat(folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            return tempfile.mkdtemp(prefix="visage-fm-")
+    return folder
+
+
+class Worker(ThreadWorker):
+    """Cuts off who leaves a request unfinished, and waits in the thread that served them for who does not hang up.
+
+    A limit on each read alone would let somebody send a byte now and then; gunicorn's own worker waits for a hanging up
+    in the one thread that all connections go through.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.begun = {}
+
+    def accept(self, listener):
+        # All workers wake for a connection, and the same one would be first each time: who has more waits longer.
+        if workers > 1:
+            time.sleep(0.0004 * self.nr_conns**0.5)
+        super().accept(listener)
+
+    def handle(self, conn):
+        self.begun[conn] = time.monotonic()
+        try:
+            answer = super().handle(conn)
+        finally:
+            self.begun.pop(conn, None)
+        if answer is False:
+            close_graceful(conn.sock, timeout=1.0)
+            conn.close = lambda graceful=False: None  # it is
+        return answer
+
+    def handle_request(self, req, conn):
+        if req.method in ("GET", "HEAD"):  # it is whole, and may be a viewer's, who stays
+            self.begun.pop(conn, None)
+        return super().handle_request(req, conn)
+
+    def murder_pending(self):
+        super().murder_pending()
+        for conn, begun in list(self.begun.items()):
+            if time.monotonic() - begun > _unfinished:
+                with suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RDWR)  # its thread wakes, and closes it
+
 
 wsgi_app = "app:serve()"
 bind = f"{_host}:{_settings['PORT']}"
-workers = 1
-worker_class = "gthread"
-threads = _settings["VIEWERS"] + 8  # a stream holds a thread; the page's other requests need some too
+workers = _settings["WORKERS"] or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+worker_class = Worker
+threads = _settings["VIEWERS"] + WAITING + 8  # a stream holds a thread; the page's other requests need some too
 preload_app = False  # a camera's threads do not survive a fork
 graceful_timeout = 2
 timeout = 30
+keepalive = 5  # seconds: a visitor's next picture comes sooner
 loglevel = "warning"
+
+_shared = _meeting_place() if workers > 1 else ""
+if _shared:
+    wsgi_app = f"app:serve({_shared!r})"
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # each has a core, and its threads would fight over the others
 
 
 def when_ready(server):
-    print(f"Visage FM is at http://{bind} (Ctrl-C stops it)", flush=True)
+    """Connections inherit these: whoever neither reads nor finishes what was begun must not hold a thread for ever."""
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _send_buffer)
+        for limit in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            listener.sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", _settings["STALL"], 0))
+
+
+def _is_news(record):
+    """Not that somebody did not finish a request, or did not read the answer."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+
+
+def _apart_from_libraries(log):
+    """What decoders print of each damaged picture reaches nobody; what Python says goes where it went."""
+    error_output = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, errors="backslashreplace")
+    for handler in log.handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setStream(error_output)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+    sys.stderr = error_output
+
+
+def post_worker_init(worker):
+    worker.log.error_log.addFilter(_is_news)
+    _apart_from_libraries(worker.log.error_log)
+    if worker.age == 1:  # the first of all; only now is it certain that the site can start
+        print(f"Visage FM is at http://{bind} (Ctrl-C stops it)", flush=True)
 
 
 def worker_exit(server, worker):
     if app := getattr(worker, "wsgi", None):  # None when it could not start
         app.extensions["visage"].close()
+
+
+def on_exit(server):
+    if _shared:
+        shutil.rmtree(_shared, ignore_errors=True)

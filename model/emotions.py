@@ -70,6 +70,16 @@ class Prediction:
         return Prediction(tuple(a + share * (b - a) for a, b in pairs))
 
 
+def blend(predictions: Sequence[Prediction]) -> Prediction:
+    """The mood of a room: the mean of one prediction or more, everybody counting alike.
+
+    Not by the size of the faces, which says how near somebody is to the camera, not how much they matter. Where the
+    network is unsure of a small face its prediction is flat, and weighs little by itself.
+    """
+    columns = zip(*(prediction.probabilities for prediction in predictions), strict=True)
+    return Prediction(tuple(sum(column) / len(predictions) for column in columns))
+
+
 @dataclass(frozen=True, slots=True)
 class Smoothing:
     """How slowly a reading follows the face. Times in seconds, levels in probability.

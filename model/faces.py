@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -17,8 +17,8 @@ Frame = np.ndarray
 """A picture: height x width x 3, BGR, uint8."""
 
 CROP_SIZE = 48
-SCAN_WIDTH = 320  # pixels a frame is shrunk to for a full scan
-SMALLEST = 24  # pixels of the shrunk frame: a face of 48 in 640
+UPRIGHT = 8.0  # degrees of roll that the network bears better than straightening, which is never exact
+CROP_SHARE = 1.12  # side of what the network reads, of the root of a box's area
 
 
 class Box(NamedTuple):
@@ -32,6 +32,11 @@ class Box(NamedTuple):
     @property
     def area(self) -> int:
         return self.width * self.height
+
+    @property
+    def roll(self) -> float:
+        """How far the head is tilted, in degrees, with the clock; 0 unless somebody measured it (see TiltedBox)."""
+        return 0.0
 
     def overlap(self, other: Box) -> float:
         """Intersection over union with another box, 0 to 1."""
@@ -57,6 +62,22 @@ class Box(NamedTuple):
         return Box(left, top, max(0, right - left), max(0, bottom - top))
 
 
+class TiltedBox(Box):
+    """A box whose face was seen to be tilted by `roll` degrees; equal to the Box of its place all the same."""
+
+    _roll = 0.0
+
+    @classmethod
+    def of(cls, box: Box, roll: float) -> TiltedBox:
+        made = cls(*box)
+        made._roll = roll
+        return made
+
+    @property
+    def roll(self) -> float:
+        return self._roll
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
     """A face in a frame and what the network reads on it."""
@@ -68,42 +89,17 @@ class Face:
 class FaceDetector(Protocol):
     """Finds faces; a detector may remember the frames before (see FaceTracker) or not."""
 
-    def detect(self, frame: Frame) -> list[Box]:
-        """The boxes of the faces in `frame`, in its pixels, largest first."""
+    def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
+        """The boxes of the faces in `frame`, in its pixels, largest first.
+
+        With `near`, the boxes where faces were a moment ago, only around these, which is cheaper; over
+        the whole frame when one of them has no face any more. Who comes in is seen without `near` only.
+        """
         ...
 
 
-class HaarDetector:
-    """OpenCV's `alt2` cascade (Lienhart and Maydt, 2002) over a frame shrunk to SCAN_WIDTH; remembers nothing.
-
-    One thread at a time: the cascade keeps buffers of its own.
-    """
-
-    def __init__(self) -> None:
-        path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
-        self._cascade = cv2.CascadeClassifier(str(path))
-        if self._cascade.empty():
-            raise RuntimeError(f"OpenCV cannot read its cascade {path}: install the OpenCV of requirements-serve.txt")
-
-    def detect(self, frame: Frame) -> list[Box]:
-        """The boxes of the faces in `frame`, in its pixels, largest first."""
-        return self.search(frame, SMALLEST)
-
-    def search(self, frame: Frame, smallest: int, largest: int = 0, scan_width: int = SCAN_WIDTH) -> list[Box]:
-        """Faces of `smallest` to `largest` pixels of the frame shrunk to `scan_width` (0: any size)."""
-        if min(frame.shape[:2]) < SMALLEST:
-            return []
-        shrink = min(1.0, scan_width / max(frame.shape[:2]))
-        grey = cv2.equalizeHist(cv2.resize(to_grey(frame), None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA))
-        found = self._cascade.detectMultiScale(
-            grey, scaleFactor=1.1, minNeighbors=4, minSize=(smallest, smallest), maxSize=(largest, largest)
-        )
-        boxes = [Box(*map(int, box)).scaled(1 / shrink) for box in found]
-        return sorted((box.widened(0.0, frame) for box in boxes), key=lambda box: -box.area)
-
-
 class FaceTracker:
-    """A HaarDetector over a video: looks around the last faces, scans whole frames now and then.
+    """A detector over a video: looks around the last faces, scans whole frames now and then.
 
     A face counts once it was seen in `CONFIRM` of the last `MEMORY` frames, which drops the boxes
     that blink for one frame, and bridges the frames that miss one. Boxes are steadied. One thread at a time.
@@ -113,15 +109,16 @@ class FaceTracker:
     SCAN_EVERY = 15  # frames between full scans while a face is being followed
     REST_EVERY = 3  # frames between full scans of an empty room, which would else keep a core busy
     STEADY = 0.6  # share of a new box in the box shown, for small movements
+    STILL = 0.25  # the same for those of a face at rest
 
-    def __init__(self, detector: HaarDetector) -> None:
+    def __init__(self, detector: FaceDetector) -> None:
         self._detector = detector
         self._seen: deque[list[Box]] = deque(maxlen=self.MEMORY)
         self._shown: list[Box] = []
         self._since_scan = self.SCAN_EVERY
 
-    def detect(self, frame: Frame) -> list[Box]:
-        """The boxes of the faces in the next frame of the video, in its pixels, largest first."""
+    def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
+        """The boxes of the faces in the next frame of the video, largest first; it knows itself what is near."""
         if not any(self._seen) and self._since_scan + 1 < self.REST_EVERY:
             self._since_scan += 1
             return []
@@ -135,31 +132,23 @@ class FaceTracker:
         return list(self._shown)
 
     def _look(self, frame: Frame) -> list[Box]:
-        """Around every face shown; over the whole frame when one is gone, when it is time, or with none."""
+        """Around every face shown; over the whole frame when it is time, or with none."""
         self._since_scan += 1
         if self._shown and self._since_scan < self.SCAN_EVERY:
-            nearby = [self._look_around(box, frame) for box in self._shown]
-            if all(nearby):
-                return [box for box in nearby if box]
+            return self._detector.detect(frame, self._shown)
         self._since_scan = 0
         return self._detector.detect(frame)
-
-    def _look_around(self, box: Box, frame: Frame) -> Box | None:
-        """The face that was at `box`, searched at about its size in a crop around it, shrunk to about 48 px."""
-        region = box.widened(0.4, frame)
-        crop = frame[region.y : region.y + region.height, region.x : region.x + region.width]
-        scan = max(region.width, region.height) * 48 / max(box.width, 1)
-        found = self._detector.search(crop, smallest=36, largest=66, scan_width=round(scan))
-        return found[0].moved(region.x, region.y) if found else None
 
     def _times_seen(self, box: Box) -> int:
         return sum(_best_match(box, boxes) is not None for boxes in self._seen)
 
     def _steadied(self, box: Box) -> Box:
         last = _best_match(box, self._shown)
-        if last is None or last.overlap(box) < 0.7:
+        if last is None or (overlap := last.overlap(box)) < 0.7:
             return box
-        return Box(*(round(old + self.STEADY * (new - old)) for old, new in zip(last, box, strict=True)))
+        share = self.STEADY if overlap < 0.9 else self.STILL
+        edges = (round(old + share * (new - old)) for old, new in zip(last, box, strict=True))
+        return TiltedBox.of(Box(*edges), last.roll + share * (box.roll - last.roll))
 
 
 def to_grey(frame: Frame) -> np.ndarray:
@@ -179,9 +168,25 @@ def crop_faces(frame: Frame, boxes: Sequence[Box]) -> np.ndarray:
 
 
 def _crop(grey: np.ndarray, box: Box) -> np.ndarray:
-    pixels = grey[max(0, box.y) : box.y + box.height, max(0, box.x) : box.x + box.width]
-    method = cv2.INTER_AREA if min(pixels.shape) > CROP_SIZE else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (CROP_SIZE, CROP_SIZE), interpolation=method)
+    """The square around a face that the network reads, straightened but for UPRIGHT; edges are repeated outwards."""
+    side = max(2.0, CROP_SHARE * math.sqrt(box.area))
+    middle = np.array([box.x + box.width / 2, box.y + box.height / 2])
+    low = np.floor(middle - side).astype(int).clip(0)
+    high = np.ceil(middle + side).astype(int).clip(0)
+    part, scale = grey[low[1] : high[1], low[0] : high[0]], CROP_SIZE / side
+    if not part.size:
+        return np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
+    if scale < 1:
+        size = [max(1, round(length * scale)) for length in part.shape[1::-1]]
+        factor = np.array(size) / part.shape[1::-1]
+        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    else:
+        factor = np.ones(2)
+    turn = math.radians(math.copysign(max(0.0, abs(box.roll) - UPRIGHT), box.roll))
+    linear = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]]) * (scale / factor)
+    shift = (CROP_SIZE - 1) / 2 - linear @ ((middle - low) * factor - 0.5)
+    matrix = np.hstack([linear, shift[:, None]])
+    return cv2.warpAffine(part, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def main_face(faces: Sequence[Face], last: Box | None) -> Face | None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from model.detector import NetworkDetector
 from model.emotions import EMOTIONS, Prediction
-from model.faces import Face, FaceDetector, FaceTracker, Frame, HaarDetector, crop_faces
+from model.faces import Box, Face, FaceDetector, FaceTracker, Frame, crop_faces
+from model.litert import WEIGHTS, LiteRTNetwork, WeightsError, read_card
 
-WEIGHTS = Path(__file__).parent / "weights"
+__all__ = [
+    "WEIGHTS",
+    "Classifier",
+    "KerasClassifier",
+    "LiteRTClassifier",
+    "Recognizer",
+    "WeightsError",
+    "check_labels",
+    "classify_in_batches",
+    "load_recognizer",
+]
+
 Classifier = Callable[[np.ndarray], np.ndarray]
 """Faces (n, 48, 48, 1) float32 grey, 0 to 255, to probabilities (n, 7) in the order of EMOTIONS."""
-
-
-class WeightsError(Exception):
-    """The trained network cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,12 @@ class Recognizer:
     detector: FaceDetector
     classify: Classifier
 
-    def recognize(self, frame: Frame) -> list[Face]:
-        """The faces in `frame`, largest first; all of them classified in one call."""
-        boxes = self.detector.detect(frame)
+    def recognize(self, frame: Frame, near: Sequence[Box] = ()) -> list[Face]:
+        """The faces in `frame`, largest first; all of them classified in one call.
+
+        `near`, the boxes of the frame before, makes it cheaper: see FaceDetector.
+        """
+        boxes = self.detector.detect(frame, near)
         if not boxes:
             return []
         rows = self.classify(crop_faces(frame, boxes))
@@ -40,11 +50,13 @@ class Recognizer:
 
     def for_video(self) -> Recognizer:
         """A recognizer for the frames of one video, which remembers where the faces were."""
-        return Recognizer(FaceTracker(HaarDetector()), self.classify)
+        return Recognizer(FaceTracker(self.detector), self.classify)
 
 
 def load_recognizer(engine: str = "litert", weights: Path = WEIGHTS) -> Recognizer:
-    """The recognizer as shipped; `engine` is "litert", or "keras" for the network before its export.
+    """The recognizer as shipped; `engine` is "litert", or "keras" for the emotion network before its export.
+
+    The emotion network is that of the folder `weights`, the detector always the one that ships.
 
     Raises WeightsError when the files are missing or were made for another order of emotions.
     """
@@ -52,57 +64,30 @@ def load_recognizer(engine: str = "litert", weights: Path = WEIGHTS) -> Recogniz
     if engine not in loaders:
         raise WeightsError(f"no engine {engine!r}: choose one of {', '.join(loaders)}")
     check_labels(weights)
-    return Recognizer(HaarDetector(), loaders[engine](weights))
+    return Recognizer(NetworkDetector(), loaders[engine](weights))
 
 
 def check_labels(weights: Path = WEIGHTS) -> dict[str, Any]:
     """What emotion.json says beside the weights; WeightsError unless its labels are EMOTIONS, in order."""
     path = weights / "emotion.json"
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+    card = read_card(path)
+    if "labels" not in card:
+        raise WeightsError(f"{path} is not readable (no labels in it): restore it, or export again")
+    if card["labels"] != list(EMOTIONS):
         labels = card["labels"]
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path} is missing: restore it, or train and export (see the README)") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is not readable ({error}): restore it, or export again") from error
-    if labels != list(EMOTIONS):
         raise WeightsError(f"{path} lists the emotions as {labels}, this program as {list(EMOTIONS)}: export again")
-    return dict(card)
+    return card
 
 
 class LiteRTClassifier:
-    """The exported network in LiteRT, on one thread. Safe to call from several threads, one runs at a time."""
+    """The exported network in LiteRT, on one thread. Safe to call from several threads."""
 
     def __init__(self, weights: Path = WEIGHTS, file: str = "emotion.tflite") -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        path = weights / file
-        if not path.exists():
-            raise WeightsError(f"{path} is missing: restore it, or run python -m model.export")
-        try:
-            self._interpreter = Interpreter(str(path), num_threads=1)
-        except (ValueError, RuntimeError) as error:
-            raise WeightsError(f"{path} is not a LiteRT network ({error}): export it again") from error
-        self._lock = Lock()
-        self._faces = 0
-        self._allocate(1)
+        self._network = LiteRTNetwork(weights / file, "python -m model.export")
 
     def __call__(self, faces: np.ndarray) -> np.ndarray:
         """Probabilities (n, 7) of faces (n, 48, 48, 1)."""
-        with self._lock:
-            if len(faces) != self._faces:
-                self._allocate(len(faces))
-            self._interpreter.set_tensor(self._input, faces)
-            self._interpreter.invoke()
-            return np.array(self._interpreter.get_tensor(self._output))
-
-    def _allocate(self, faces: int) -> None:
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-        shape = [faces, *self._interpreter.get_input_details()[0]["shape"][1:]]
-        self._interpreter.resize_tensor_input(self._input, shape)
-        self._interpreter.allocate_tensors()
-        self._faces = faces
+        return self._network(faces)
 
 
 class KerasClassifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ class FixedDetector:
     def __init__(self, *boxes: Box) -> None:
         self.boxes = list(boxes)
 
-    def detect(self, frame: Frame) -> list[Box]:
+    def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
         return list(self.boxes)
 
 
@@ -92,6 +92,15 @@ def eventually(true: Callable[[], object], seconds: float = 10.0) -> bool:
             return True
         time.sleep(0.01)
     return bool(true())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The sites that tests start keep their signing key here, not in the home of who tests."""
+    home = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(home))
+        yield home
 
 
 @pytest.fixture

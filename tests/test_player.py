@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 import requests
@@ -22,7 +23,7 @@ from camera import Camera
 from songs.catalog import Catalog
 from songs.player import MOST_LOGINS, Listeners
 from songs.spotify import Settings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, eventually, stub_recognizer
 from tests.fake_spotify import FakeSpotify, error, plain_text
 
 SONG = "60nZcImufyMA1MKQY3dcCH"
@@ -228,7 +229,42 @@ def test_logins_that_nobody_finishes_do_not_pile_up(settings: Settings) -> None:
     listeners = Listeners(settings)
     for _ in range(MOST_LOGINS + 20):
         listeners.begin("http://127.0.0.1:5000/spotify/callback")
-    assert len(listeners._logins) <= MOST_LOGINS + 1
+    assert len(list((settings.token_cache.parent / "logins").glob("*.json"))) <= MOST_LOGINS + 1
+
+
+def test_an_answer_may_come_to_another_process(spotify: FakeSpotify, settings: Settings) -> None:
+    """A login that one process of the site has begun is finished by another, and counts once all the same."""
+    secret, page = Listeners(settings).begin("http://127.0.0.1:5000/spotify/callback")
+    answer = dict(parse_qsl(urlsplit(requests.get(page, allow_redirects=False, timeout=5).headers["Location"]).query))
+    assert Listeners(settings).finish(secret, answer) == ""
+    assert Listeners(settings).state(secret)["logged_in"]
+    assert "does not belong" in Listeners(settings).finish(secret, answer)
+
+
+def test_a_spotify_that_hangs_leaves_the_page_its_threads(settings: Settings) -> None:
+    """Six may wait for Spotify; the seventh is told to come back, and the page answers."""
+    go = threading.Event()
+    waiting: list[int] = []
+
+    class Hanging(Listeners):
+        def state(self, secret: str) -> dict[str, Any]:
+            waiting.append(1)
+            go.wait(20)
+            return {}
+
+    recognizer = stub_recognizer()
+    app = create_app({}, Services(recognizer, None, Catalog(ROOT / "songs"), Hanging(settings)))
+    threads = [threading.Thread(target=lambda: app.test_client().get("/spotify")) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: len(waiting) == 6)
+    refused = app.test_client().get("/spotify")
+    assert (refused.status_code, "try again in a while" in refused.json["error"]) == (503, True)
+    assert app.test_client().get("/").status_code == 200
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert app.test_client().get("/spotify").status_code == 200
 
 
 def test_logging_out_deletes_the_token(ann: Browser, settings: Settings) -> None:

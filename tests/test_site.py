@@ -51,12 +51,12 @@ class Site:
 
 
 @contextmanager
-def running(**settings: str) -> Iterator[Site]:
+def running(cwd: Path = ROOT, **settings: str) -> Iterator[Site]:
     port = free_port()
     environment = {**os.environ, "VISAGE_PORT": str(port), "VISAGE_IDLE": "1", **settings}
     process = subprocess.Popen(
         [sys.executable, "app.py"],
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,132 @@
+"""Visitors with their own cameras: what is kept of one from picture to picture, and how many are taken on at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from model.emotions import Emotion, Prediction, Reading
+
+Place = tuple[float, float, float, float]
+"""A box as shares of its picture's width and height: x, y, width, height."""
+
+WAITING = 24  # frames that may wait in one process; a thread each
+PHOTOS = 6  # in memory at once
+
+
+class BusyError(Exception):
+    """There is no place for one more; the message says what now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a visitor's frames have come to so far: a value, so that somebody else can keep it from frame to frame.
+
+    `chosen` is where the chosen face was, `near` where all were; `since` counts the frames since all were looked for.
+    """
+
+    reading: Reading | None = None
+    chosen: Place | None = None
+    near: tuple[Place, ...] = ()
+    since: int = 0
+
+    def packed(self) -> list[Any]:
+        """The same as numbers and texts; ValueError without a reading, when there is nothing to keep."""
+        reading = self.reading
+        if reading is None:
+            raise ValueError("without a reading there is nothing to keep")
+        times = [round(1000 * t) for t in (reading.at, reading.songs_since, reading.rival_since)]
+        shares = [round(10_000 * p) for p in reading.prediction.probabilities]
+        moods = [reading.emotion, reading.songs, reading.rival]
+        places = [[round(edge, 4) for edge in place] for place in (self.chosen or (), *self.near)]
+        return [times, shares, moods, places, self.since]
+
+    @classmethod
+    def unpacked(cls, values: Any) -> Followed:
+        """What `packed` has made; ValueError for anything else."""
+        try:
+            times, shares, moods, places, since = values
+            at, songs_since, rival_since = (t / 1000 for t in times)
+            emotion, songs, rival = (Emotion(mood) if mood else None for mood in moods)
+            prediction = Prediction(tuple(share / 10_000 for share in shares))
+            chosen, *near = (_place(place) for place in places)
+        except (TypeError, LookupError) as error:
+            raise ValueError(f"this is nobody's reading: {error}") from error
+        reading = Reading(prediction, at, emotion, songs, songs_since, rival, rival_since)
+        return cls(reading, chosen, tuple(place for place in near if place), int(since))
+
+
+def _place(values: Any) -> Place | None:
+    if not values:
+        return None
+    x, y, width, height = (float(value) for value in values)
+    return x, y, width, height
+
+
+class Lane:
+    """Work of one kind, one piece at a time. Who would wait for more than `patience` seconds is refused at once.
+
+    At most `most` are inside, waiting or at work. What a piece takes is the mean of the last ones.
+    """
+
+    def __init__(self, patience: float, most: int) -> None:
+        self.patience, self.most = patience, most
+        self._turn, self._count = Lock(), Lock()
+        self._inside, self._takes = 0, 0.0
+
+    def check(self) -> None:
+        """BusyError when there is no place."""
+        if self._inside >= self.most or self._inside * self._takes > self.patience:
+            raise BusyError("many people are here at the moment: try again in a second")
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue; BusyError when there is none."""
+        with self._count:
+            self.check()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._count:
+                self._inside -= 1
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One's turn, waited for."""
+        with self._turn:
+            begun = time.perf_counter()
+            yield
+            self._takes += 0.1 * (time.perf_counter() - begun - self._takes)
+
+
+class Limits:
+    """How much one process takes on: pictures a second from an address (0: any number), frames and photos that wait."""
+
+    def __init__(self, rate: int) -> None:
+        from limits import RateLimitItemPerSecond
+        from limits.storage import MemoryStorage
+        from limits.strategies import FixedWindowRateLimiter
+
+        self.rate = rate
+        self.frames, self.photos = Lane(patience=0.1, most=WAITING), Lane(patience=4.0, most=PHOTOS)
+        self._item, self._hits = RateLimitItemPerSecond(rate), FixedWindowRateLimiter(MemoryStorage())
+
+    def count(self, address: str) -> None:
+        """One more picture from `address`; BusyError when it has sent too many."""
+        if self.rate and not self._hits.hit(self._item, household(address)):
+            raise BusyError(f"more than {self.rate} pictures a second come from your address: try again in a second")
+
+
+def household(address: str) -> str:
+    """What one line to the internet has: an IPv4 address, or the first half of an IPv6 one."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    return str(parsed) if parsed.version == 4 else str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

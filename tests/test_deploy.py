@@ -1,0 +1,286 @@
+"""What stands in deploy/: a real nginx before two sites that are as two machines, and what goes into the image."""
+
+from __future__ import annotations
+
+import fnmatch
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import pytest
+
+from model.demo import demo_frame
+from tests.conftest import ROOT, eventually
+from tests.test_site import Site, free_port, running
+
+DEPLOY = ROOT / "deploy"
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+NAME = "visage.example.org"
+TOKEN = "open-sesame-1234"
+
+
+@dataclass
+class Front:
+    """nginx and the two sites behind it."""
+
+    port: int
+    plain: int
+    sites: list[Site]
+    log: Path
+    context: ssl.SSLContext
+
+    def connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.context)
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
+        with closing(self.connection()) as line:
+            return answer_of(line, method, path, body, headers)
+
+
+def answer_of(
+    line: http.client.HTTPConnection, method: str, path: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, dict[str, str], bytes]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    line.request(method, path, body, {"Host": NAME, **named})
+    response = line.getresponse()
+    return response.status, dict(response.getheaders()), response.read()
+
+
+def configuration(folder: Path, ports: dict[str, int]) -> Path:
+    """deploy/nginx.conf on other ports, with a certificate made for the test, and nothing outside `folder`."""
+    text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+    changes = {
+        "127.0.0.1:5001": f"127.0.0.1:{ports['one']}",
+        "127.0.0.1:5002": f"127.0.0.1:{ports['two']}",
+        "listen 80;": f"listen 127.0.0.1:{ports['plain']};",
+        "listen 443 ssl http2;": f"listen 127.0.0.1:{ports['front']} ssl http2;",
+        "/etc/visage-fm/tls": str(folder),
+        "/var/log/nginx": str(folder),
+    }
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "visage.conf").write_text(text, encoding="utf-8")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    main = f"daemon off; pid {folder}/pid; error_log {folder}/error.log; user root; events {{}} http {{ {temporary} "
+    if os.getuid():
+        main = main.replace("user root;", "")
+    whole = folder / "nginx.conf"
+    whole.write_text(f"{main} include {folder}/visage.conf; }}", encoding="utf-8")
+    return whole
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    if not NGINX or not shutil.which("openssl"):
+        pytest.skip("no nginx or openssl: apt install nginx-light openssl")
+    folder = tmp_path_factory.mktemp("nginx")
+    request = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={NAME} -addext subjectAltName=DNS:{NAME}"
+    command = ["openssl", *request.split(), "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    with ExitStack() as stack:
+        settings = {"VISAGE_SECRET_KEY": "k" * 40, "VISAGE_NAMES": NAME, "VISAGE_PROXIES": "1", "VISAGE_TOKEN": TOKEN}
+        sites = [stack.enter_context(running(VISAGE_SOURCE="demo", **settings)) for _ in range(2)]
+        ports = {"one": sites[0].port, "two": sites[1].port, "front": free_port(), "plain": free_port()}
+        command = [NGINX, "-c", str(configuration(folder, ports)), "-p", str(folder)]
+        nginx = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        stack.callback(nginx.terminate)
+        context = ssl.create_default_context(cafile=str(folder / "cert.pem"))
+        context.check_hostname = False  # it is asked at its address, by its name
+        made = Front(ports["front"], ports["plain"], sites, folder / "visage.log", context)
+        assert eventually(lambda: _is_up(made), 15), nginx.stderr.read() if nginx.poll() and nginx.stderr else ""
+        yield made
+
+
+def _is_up(front: Front) -> bool:
+    try:
+        return front.ask("GET", "/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+FACE = bytes(cv2.imencode(".jpg", cv2.resize(demo_frame(3.0), (320, 240)))[1])
+JPEG = {"Content_Type": "image/jpeg"}
+
+
+def test_the_site_is_reached_by_its_name_over_https_alone(front: Front) -> None:
+    """http leads to https; over it the page comes with its own headers and a promise of https for a year."""
+    with closing(http.client.HTTPConnection("127.0.0.1", front.plain, timeout=10)) as line:
+        status, headers, _ = answer_of(line, "GET", "/?emotion=sad", b"", {})
+        assert (status, headers["Location"]) == (301, f"https://{NAME}/?emotion=sad")
+    status, headers, body = front.ask("GET", "/")
+    assert (status, b"chips" in body) == (200, True)
+    assert headers["Strict-Transport-Security"]
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert front.ask("GET", "/", Host="evil.example")[0] == 400
+
+
+def test_a_reading_goes_from_one_machine_to_the_other(front: Front) -> None:
+    """The two take turns; the cookie is for https, and each carries on what the other has begun."""
+    status, headers, body = front.ask("POST", "/recognize", FACE, **JPEG)
+    assert (status, json.loads(body)["reading"]["emotion"]) == (200, json.loads(body)["faces"][0]["emotion"])
+    cookie = headers["Set-Cookie"]
+    assert "Secure" in cookie
+    for _ in range(6):
+        status, headers, _ = front.ask("POST", "/recognize", FACE, Cookie=cookie.partition(";")[0], **JPEG)
+        cookie = headers["Set-Cookie"]
+        assert status == 200
+
+
+@dataclass
+class Visitor(threading.Thread):
+    """Five pictures a second over one connection; a lost connection is opened again, as a browser does."""
+
+    front: Front
+    stop: threading.Event
+    codes: list[int] = field(default_factory=list)
+    readings: list[object] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        line, cookie = self.front.connection(), ""
+        while not self.stop.wait(0.2):
+            try:
+                code, headers, body = answer_of(line, "POST", "/recognize", FACE, {**JPEG, "Cookie": cookie})
+            except (OSError, http.client.HTTPException):
+                line.close()
+                line = self.front.connection()
+                self.codes.append(0)
+                continue
+            cookie = headers.get("Set-Cookie", cookie).partition(";")[0]
+            self.codes.append(code)
+            self.readings.append(json.loads(body).get("reading"))
+        line.close()
+
+
+def test_a_killed_machine_costs_a_visitor_one_frame_at_most(front: Front) -> None:
+    """Under load one of the two is killed outright: every visitor goes on, with the mood it had."""
+    stop = threading.Event()
+    visitors = [Visitor(front, stop) for _ in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    time.sleep(1.5)
+    os.killpg(front.sites[1].process.pid, signal.SIGKILL)
+    time.sleep(3)
+    stop.set()
+    for visitor in visitors:
+        visitor.join()
+        assert len(visitor.codes) >= 10
+        assert sum(code != 200 for code in visitor.codes) <= 1, visitor.codes
+        assert all(visitor.readings)
+    assert front.ask("GET", "/")[0] == 200
+
+
+def test_too_much_from_one_address_is_refused_in_words(front: Front) -> None:
+    """Pictures: 429 with Retry-After; a photo of more than 15 MB: 413; both in JSON, as the site itself would."""
+    with closing(front.connection()) as line:
+        answers = [answer_of(line, "POST", "/recognize?still=1", b"x", JPEG) for _ in range(300)]
+    refused = [(headers, body) for code, headers, body in answers if code == 429]
+    assert refused
+    assert refused[0][0]["Retry-After"] == "1"
+    assert "try again" in json.loads(refused[0][1])["error"]
+    status, _, body = front.ask("POST", "/photo", b"", Content_Length=str(16 * 2**20), **JPEG)
+    assert (status, "15 MB" in json.loads(body)["error"]) == (413, True)
+
+
+def test_the_camera_needs_the_token_and_comes_without_delay(front: Front) -> None:
+    """Behind nginx the camera is off; with the token its pictures come as they are made; no log has the token."""
+    assert front.ask("GET", "/state")[0] == 403
+    status, headers, _ = front.ask("GET", f"/?token={TOKEN}")
+    assert (status, "Secure" in headers["Set-Cookie"]) == (302, True)
+    with closing(front.connection()) as line:
+        line.request("GET", "/video_feed", headers={"Host": NAME, "Cookie": headers["Set-Cookie"].partition(";")[0]})
+        stream = line.getresponse()
+        assert stream.status == 200
+        received = b""
+        while received.count(b"Content-Length") < 5:
+            received += stream.read(10_000)
+    assert "/?" not in front.log.read_text()
+    assert TOKEN not in front.log.read_text()
+
+
+# -- the image
+
+
+def copied() -> list[tuple[list[str], str]]:
+    """What the Dockerfile copies, and where to."""
+    lines = re.findall(r"^COPY (.+)$", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    return [(line.split()[:-1], line.split()[-1]) for line in lines]
+
+
+def test_the_image_has_all_that_the_site_needs(tmp_path: Path) -> None:
+    """A folder with what the Dockerfile copies, without what its ignore list leaves out, starts and serves."""
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").split("\n")
+    left_out = [line.removeprefix("**/") for line in ignored if line and not line.startswith(("#", "!", "*"))]
+    taken = {line[1:] for line in ignored if line.startswith("!")}
+    for sources, target in copied():
+        for source in sources:
+            assert source in taken
+            if (ROOT / source).is_dir():
+                shutil.copytree(
+                    ROOT / source,
+                    tmp_path / target,
+                    ignore=lambda folder, names: {
+                        name
+                        for name in names
+                        if any(fnmatch.fnmatch(str((Path(folder) / name).relative_to(ROOT)), part) for part in left_out)
+                        or name == "__pycache__"
+                    },
+                )
+            else:
+                shutil.copy(ROOT / source, tmp_path)
+    assert not (tmp_path / "model/weights/emotion.keras").exists()
+    port = free_port()
+    settings = {"VISAGE_PORT": str(port), "VISAGE_SOURCE": "none", "VISAGE_WORKERS": "2"}
+    command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"]
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **settings}) as server:
+        try:
+            assert eventually(lambda: _finds_a_face(port), 30)
+        finally:
+            server.terminate()
+
+
+def _finds_a_face(port: int) -> bool:
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as line:
+            line.request("POST", "/recognize?still=1", FACE, {"Content-Type": "image/jpeg"})
+            return len(json.loads(line.getresponse().read())["faces"]) == 1
+    except OSError:
+        return False
+
+
+def test_the_image_has_no_tensorflow() -> None:
+    """It installs what serves and nothing else, and runs as nobody in particular."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"-r (\S+)", text) == ["requirements-serve.txt"]
+    assert "tensorflow" not in (ROOT / "requirements-serve.txt").read_text(encoding="utf-8").lower()
+    assert re.search(r"^USER visage$", text, re.MULTILINE)
+
+
+def test_compose_turns_the_ports_into_machines() -> None:
+    """What compose does to nginx.conf names its own two services."""
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    (change,) = re.findall(r"sed '([^']+)'", text)
+    done = subprocess.run(["sed", change, DEPLOY / "nginx.conf"], capture_output=True, text=True, check=True).stdout
+    servers = re.findall(r"^    server (\S+) ", done, re.MULTILINE)
+    assert servers == ["site-1:5000", "site-2:5000"]
+    assert all(re.search(rf"^  {server.partition(':')[0]}:", text, re.MULTILINE) for server in servers)
