@@ -1,54 +1,34 @@
-// The page: starts and pauses the picture, reads the mood, and keeps the songs in step with it.
+// The page: which camera looks, when it starts and rests, what is seen, and the songs that follow it.
 
-const POLL = 400; // milliseconds between two looks at the state
-const SLOWEST_POLL = 8000;
-const TIMEOUT = 5000;
-const HIDDEN_GRACE = 4000; // a hidden page lets go of the picture after this
-const RETRY_SOON = 1500;
-const RETRY_FULL = 10000; // what the site asks for when too many watch
-const IDLE_POLLS = 4; // a camera that sleeps this long although we watch has lost us
+import * as mine from "./mine.js";
+import { named, showBars, showMood } from "./mood.js";
+import * as server from "./server.js";
+import { $, sleep } from "./site.js";
+import { list, loadSongs, markChips } from "./songs.js";
 
-const $ = (id) => document.getElementById(id);
-const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-const named = (emotion) => emotion[0].toUpperCase() + emotion.slice(1);
-const percent = (share) => `${Math.round(100 * share)}%`;
+const RETRY_SONGS = 1000; // milliseconds
+const NO_SONGS = "The songs could not be fetched. Please try again.";
 
-let wanted = false; // started, and not paused
-let round = null; // the polling in force; null while we do not watch
-let pictures = 0;
-let retry = 0;
-let asked = 0;
-let pinned = list().chosen ? list().emotion : null;
+const ways = { mine, server };
 const notes = { server: "", picture: "", songs: "", camera: "" }; // most urgent first
+const screen = { note, show, phase }; // what a way of looking may do to the page
 
-// -- asking the site -----------------------------------------------------------------------------
-
-let queue = Promise.resolve();
-
-/** One request at a time: with the picture, the page holds two connections at most. */
-function inTurn(job) {
-  const answer = queue.then(job);
-  queue = answer.catch(() => {});
-  return answer;
-}
-
-function ask(url, options) {
-  return inTurn(async () => {
-    const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT), ...options });
-    if (!response.ok) throw new Error(`${url} answered ${response.status}`);
-    const json = response.headers.get("Content-Type")?.includes("json");
-    return json ? response.json() : response.text();
-  });
-}
+let way = $("watch").dataset.way;
+let wanted = false; // started, and not paused
+let watching = false; // and not hidden
+let hiding = 0;
+let seen = ""; // the mood whose songs fit what was seen last
+let following = false;
+let pinned = list().chosen ? list().emotion : null;
 
 // -- watching ------------------------------------------------------------------------------------
 
 function start() {
-  $("welcome").hidden = true;
   $("reading").hidden = false;
   $("pause").hidden = false;
   resume();
-  $("pause").focus();
+  $("pause").focus({ preventScroll: true });
+  $("stage").scrollIntoView({ block: "nearest" });
 }
 
 function resume() {
@@ -61,141 +41,73 @@ function pause() {
   wanted = false;
   $("pause").textContent = "Resume";
   unwatch();
-  ask("/pause", { method: "POST" }).catch(() => {}); // without it the camera is released some seconds later
+  ways[way].release();
 }
 
 function watch() {
-  showMood("One moment", "Starting");
-  openPicture();
-  keepReading();
+  watching = true;
+  clearTimeout(hiding);
+  $("watch").dataset.started = "";
+  show({ lead: "One moment", mood: "Starting" });
+  ways[way].watch(screen);
 }
 
 function unwatch() {
-  round = null;
-  closePicture("paused");
-  showMood("On this page", "Paused");
-  showBars(null);
+  watching = false;
+  ways[way].unwatch();
+  phase("paused");
+  show({ lead: "On this page", mood: "Paused" });
   for (const about of Object.keys(notes)) note(about, "");
 }
 
-async function keepReading() {
-  const mine = (round = Symbol("round"));
-  let failures = 0;
-  let idle = 0;
-  while (round === mine) {
-    const state = await ask("/state").catch(() => null);
-    if (round !== mine) return;
-    if (state && failures) siteFound();
-    failures = state ? 0 : failures + 1;
-    idle = state?.camera.status === "idle" ? idle + 1 : 0;
-    if (idle && idle % IDLE_POLLS === 0 && !notes.picture) openPicture();
-    if (state) await show(state);
-    else siteLost();
-    await sleep(Math.min(POLL * 2 ** failures, SLOWEST_POLL));
-  }
-}
-
-function siteLost() {
-  note("server", "The site does not answer. This page keeps trying.");
-  closePicture("lost");
-  showMood("No answer", "Waiting");
-  showBars(null);
-}
-
-function siteFound() {
-  note("server", "");
-  note("songs", "");
-  openPicture();
-}
-
-// -- the picture ---------------------------------------------------------------------------------
-
-function openPicture() {
-  clearTimeout(retry);
-  note("picture", "");
-  pictures += 1; // a new address: a browser may go on with the picture that was lost
-  $("video").src = `/video_feed?n=${pictures}`;
-  $("stage").dataset.phase = "live";
-}
-
-function closePicture(phase) {
-  clearTimeout(retry);
-  $("video").removeAttribute("src");
-  $("stage").dataset.phase = phase;
-}
-
-async function pictureLost() {
-  if (!round) return;
-  closePicture("lost");
-  const why = await inTurn(whyNoPicture);
-  if (!round) return;
-  note("picture", why);
-  retry = setTimeout(openPicture, why ? RETRY_FULL : RETRY_SOON);
-}
-
-/** An image cannot say why it failed, so its address is asked: what the site says when full, else "". */
-async function whyNoPicture() {
-  const end = new AbortController();
-  const limit = setTimeout(() => end.abort(), TIMEOUT);
-  try {
-    const response = await fetch("/video_feed", { signal: end.signal });
-    return response.status === 503 ? await response.text() : "";
-  } catch {
-    return ""; // the site is gone: the polling says so
-  } finally {
-    clearTimeout(limit);
-    end.abort();
-  }
-}
-
-let hiding = 0;
-
+/** A hidden page lets go of the camera, and takes it again when it is shown. */
 function onVisibility() {
   clearTimeout(hiding);
   if (!wanted) return;
-  if (document.hidden) hiding = setTimeout(unwatch, HIDDEN_GRACE);
-  else if (!round) watch();
+  if (!document.hidden && !watching) watch();
+  else if (document.hidden && ways[way].grace) hiding = setTimeout(unwatch, ways[way].grace);
+  else if (document.hidden) unwatch();
 }
 
-// -- the mood ------------------------------------------------------------------------------------
-
-async function show({ reading, faces, camera, songs }) {
-  note("camera", camera.message);
-  if (reading) showMood("Looks like", named(reading.emotion), reading);
-  else if (camera.status === "error" || notes.picture) showMood("The camera", "No picture");
-  else if (camera.status !== "live") showMood("One moment", "Starting");
-  else if (faces.length) showMood("One moment", "Looking");
-  else showMood("Nobody in sight", "No face yet");
-  showBars(reading);
-  $("pace").textContent = `${camera.source}, ${Math.round(camera.fps)} pictures a second`;
-  if (songs && !pinned && songs !== list().emotion) await loadSongs("/songs", true);
-}
-
-function showMood(lead, mood, reading = null) {
-  $("lead").textContent = lead;
-  $("mood").textContent = mood;
-  $("confidence").textContent = reading ? certainty(reading) : "";
-  $("reading").dataset.mood = reading?.emotion ?? "";
-}
-
-/** While another mood leads and waits for its turn, a percentage of this one would only puzzle. */
-function certainty({ confidence, probabilities }) {
-  return confidence < Math.max(...Object.values(probabilities)) ? "and changing" : `${percent(confidence)} sure`;
-}
-
-function showBars(reading) {
-  for (const row of $("bars").children) {
-    const share = reading?.probabilities[row.dataset.emotion];
-    row.style.setProperty("--share", share ?? 0);
-    row.querySelector(".share").textContent = share === undefined ? "–" : percent(share);
-    row.classList.toggle("leads", reading?.emotion === row.dataset.emotion);
+/** Another camera: it says what it is, and waits to be started. */
+function take(chosen) {
+  if (wanted) pause();
+  way = chosen;
+  $("watch").dataset.way = way;
+  delete $("watch").dataset.started;
+  $("reading").hidden = $("pause").hidden = true;
+  for (const link of $("ways").querySelectorAll("a[data-way]")) {
+    if (link.dataset.way === way) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
   }
+  phase("asking");
+  $("stage").style.removeProperty("--shape");
+  seeObstacle();
 }
 
-// -- what went wrong -----------------------------------------------------------------------------
+function seeObstacle() {
+  const obstacle = ways[way].obstacle();
+  note("picture", "");
+  note("camera", obstacle);
+  $("start").hidden = Boolean(obstacle);
+}
+
+function phase(name) {
+  $("stage").dataset.phase = name;
+}
+
+// -- what is seen --------------------------------------------------------------------------------
+
+function show({ lead, mood, reading = null, pace = "" }) {
+  showMood(lead, mood, reading);
+  showBars(reading);
+  $("pace").textContent = pace;
+  seen = reading?.songs ?? seen;
+  if (reading?.songs) follow();
+}
 
 function note(about, text) {
-  notes[about] = text.trim();
+  notes[about] = text;
   const first = Object.values(notes).find(Boolean) ?? "";
   if ($("notice").textContent !== first) $("notice").textContent = first;
   $("retry").hidden = !notes.picture;
@@ -203,73 +115,75 @@ function note(about, text) {
 
 // -- the songs -----------------------------------------------------------------------------------
 
-/** What the song list on the page says of itself: emotion, chosen, count. */
-function list() {
-  return $("songs").querySelector(".list").dataset;
+/** Where the songs are for the mood that is chosen, or else seen. */
+function address() {
+  return lifting(pinned ? `/songs?emotion=${pinned}` : `/songs?seen=${seen}`);
 }
 
-function choose(event) {
+/** An address with the switch in it as it stands, so that a reload or a link keeps it. */
+function lifting(address) {
+  const url = new URL(address, location);
+  if ($("lift").checked) url.searchParams.set("lift", "1");
+  else url.searchParams.delete("lift");
+  return url.href;
+}
+
+/** The list follows the face, one at a time, unless a mood is chosen. */
+async function follow() {
+  if (following || pinned || seen === list().emotion) return;
+  following = true;
+  if (!(await tune(true))) await sleep(RETRY_SONGS);
+  following = false;
+}
+
+/** Show the songs that fit; whether they are there. */
+async function tune(onlyAFace = false) {
+  const loaded = await loadSongs(address(), onlyAFace);
+  if (loaded !== null) note("songs", loaded ? "" : NO_SONGS);
+  if (loaded) markChips(pinned);
+  return loaded !== false;
+}
+
+async function choose(event) {
   const link = event.target.closest("a");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   const before = pinned;
   pinned = link.dataset.emotion ?? null;
-  loadSongs(pinned ? `/songs?emotion=${pinned}` : "/songs", false).then((loaded) => {
-    if (loaded) history.replaceState(null, "", link.href);
-    else pinned = before;
-  });
+  if (!(await tune())) pinned = before;
+  else if (lifting(link.href) !== location.href) history.pushState(null, "", lifting(link.href));
 }
 
-/** Replace the song list. A `following` one gives way to a choice made meanwhile, and stays when the face has gone. */
-async function loadSongs(url, following) {
-  const mine = (asked += 1);
-  const fragment = await ask(url, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (mine !== asked) return true;
-  note("songs", fragment === null ? "The songs could not be fetched. Please try again." : "");
-  if (fragment === null) return false;
-  const fresh = new DOMParser().parseFromString(fragment, "text/html").querySelector(".list");
-  if (following && !fresh.dataset.emotion) return true;
-  const changed = fresh.dataset.emotion !== list().emotion;
-  replaceList(fresh);
-  markChips();
-  if (changed) announce();
-  return true;
+async function lift() {
+  if (await tune()) history.replaceState(null, "", lifting(location.href));
+  else $("lift").checked = !$("lift").checked;
 }
 
-/** Swap the lists and keep the reader's place: the scroll position, and the focus on the same thing in the same row. */
-function replaceList(fresh) {
-  const old = $("songs").querySelector(".list");
-  const row = document.activeElement?.closest("#songs tr");
-  const control = document.activeElement?.matches(".play") ? ".play" : "a";
-  const [within, top] = [old.contains(document.activeElement), scrollY];
-  const place = row ? [...old.querySelectorAll("tbody tr")].indexOf(row) : -1;
-  old.replaceWith(fresh);
-  const rows = fresh.querySelectorAll("tbody tr");
-  const next = rows[Math.min(place, rows.length - 1)]?.querySelector(control) ?? fresh.querySelector("h2");
-  if (within) next.focus({ preventScroll: true });
-  scrollTo({ top, behavior: "instant" });
-}
-
-function markChips() {
-  const { emotion } = list();
-  document.body.dataset.mood = emotion;
-  for (const chip of $("chips").querySelectorAll("a")) {
-    chip.toggleAttribute("data-tuned", Boolean(emotion) && chip.dataset.emotion === emotion);
-    if ((chip.dataset.emotion ?? null) === pinned) chip.setAttribute("aria-current", "true");
-    else chip.removeAttribute("aria-current");
-  }
-}
-
-function announce() {
-  const { emotion, count } = list();
-  $("announce").textContent = emotion ? `${named(emotion)}. ${count} ${count === "1" ? "song" : "songs"}.` : "No mood yet.";
+/** Back and forward go through the moods that were chosen. */
+function goBack() {
+  const asked = new URLSearchParams(location.search);
+  const [chosen, lifted] = [asked.get("emotion"), asked.get("lift") === "1"];
+  if (chosen === pinned && lifted === $("lift").checked) return;
+  pinned = chosen;
+  $("lift").checked = lifted;
+  tune();
 }
 
 // -- the start -----------------------------------------------------------------------------------
 
+function onWay(event) {
+  const chosen = event.target.closest("a[data-way]")?.dataset.way;
+  if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  if (chosen !== way) take(chosen);
+}
+
+$("ways").addEventListener("click", onWay);
 $("start").addEventListener("click", start);
 $("pause").addEventListener("click", () => (wanted ? pause() : resume()));
-$("retry").addEventListener("click", openPicture);
-$("video").addEventListener("error", pictureLost);
+$("retry").addEventListener("click", () => ways[way].retry(screen));
 $("chips").addEventListener("click", choose);
+$("lift").addEventListener("change", lift);
+addEventListener("popstate", goBack);
 document.addEventListener("visibilitychange", onVisibility);
+seeObstacle();

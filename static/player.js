@@ -4,10 +4,12 @@
 // Spotify's own script would do this too, but it would run in our page, and it needs `unsafe-eval`. So we speak to
 // the frame as that script does: it posts "ready", "playback_update" and "error", and takes {command: ...}.
 
+const SLOW = 3000; // milliseconds: a frame that is not ready by then keeps somebody waiting
 const ANSWER = 10000; // milliseconds: a frame that is not ready by then is blocked, or Spotify is down
 const START = 4000; // a song that has not begun by then waits for a click in the frame
 const LISTENED = 5000; // a frame that stops at the start after this much is through with the song
 const HALF_A_MINUTE = "Without a Spotify login in this browser you hear 30 seconds of each song.";
+const WAITING = "Spotify has not answered yet.";
 const NO_ANSWER = "Spotify does not answer. If you see its player, press play there; all else works without it.";
 const CLICK_THERE = "Your browser wants a click of yours: press play in Spotify's player.";
 
@@ -34,6 +36,7 @@ function play(row) {
   const detail = { id, title: row.querySelector(".title").textContent };
   if (!$("songs").dispatchEvent(new CustomEvent("song", { detail, cancelable: true }))) return close();
   song = id;
+  $("playing").textContent = detail.title;
   load();
 }
 
@@ -71,8 +74,19 @@ function load() {
   heard = null;
   if (frame) frame.contentWindow.location.replace(address); // setting `src` would lengthen the browser's history
   else open(address);
-  wait(ANSWER, () => say(NO_ANSWER)); // the frame stays: it may be there and only silent
+  wait(SLOW, stillWaiting);
   mark();
+}
+
+function stillWaiting() {
+  say(WAITING);
+  wait(ANSWER - SLOW, giveUp);
+}
+
+/** The frame stays: it may be there and only silent. */
+function giveUp() {
+  say(NO_ANSWER);
+  unfold(true);
 }
 
 function open(address) {
@@ -89,8 +103,15 @@ function close() {
   frame?.remove();
   frame = song = heard = null;
   $("player").hidden = true;
+  unfold(false);
   say("");
   mark();
+}
+
+/** On a narrow screen only the deck stays in sight while the songs go by; the frame comes when it is wanted. */
+function unfold(whole) {
+  $("player").toggleAttribute("data-whole", whole);
+  $("unfold").setAttribute("aria-expanded", String(whole));
 }
 
 function tell(command) {
@@ -115,7 +136,12 @@ function begin() {
   say("");
   tell("load_complete_ack");
   tell("play");
-  wait(START, () => say(CLICK_THERE));
+  wait(START, wantClick);
+}
+
+function wantClick() {
+  say(CLICK_THERE);
+  unfold(true);
 }
 
 function follow({ isPaused, position, duration }) {
@@ -195,6 +221,7 @@ $("songs").addEventListener("click", onClick);
 $("songs").addEventListener("keydown", onArrow);
 $("toggle").addEventListener("click", toggle);
 $("next").addEventListener("click", next);
+$("unfold").addEventListener("click", () => unfold(!$("player").hasAttribute("data-whole")));
 $("close").addEventListener("click", onClose);
 for (const type of ["keydown", "keyup"]) document.addEventListener(type, onSpace);
 addEventListener("message", hear);

@@ -134,6 +134,36 @@ def test_a_chip_pins_the_table_until_released(page: Any) -> None:
     assert eventually(lambda: links(page) != pinned, 30)
 
 
+def test_back_leads_through_the_moods_that_were_chosen(page: Any) -> None:
+    """Back and forward show the moods chosen one after the other, and in the end the page that follows the face."""
+
+    def tuned(emotion: str) -> bool:
+        return bool(eventually(lambda: page.locator(f"#songs .list[data-emotion='{emotion}']").count() == 1))
+
+    for emotion in ("sad", "fear"):
+        page.locator(f"#chips [data-emotion={emotion}]").click()
+        assert tuned(emotion)
+    page.go_back()
+    assert tuned("sad")
+    assert page.locator("#chips [data-emotion=sad]").get_attribute("aria-current") == "true"
+    page.go_back()
+    assert tuned("")
+    assert page.locator("#follow").get_attribute("aria-current") == "true"
+    page.go_forward()
+    assert tuned("sad")
+
+
+def test_a_page_shows_no_mood_of_somebody_before(browser: Any, page: Any, site: Site) -> None:
+    """While another page watches, or just did, a fresh one has no mood and no songs until it is started."""
+    page.locator("#start").click()
+    assert eventually(lambda: site.state()["songs"], 20)
+    fresh = browser.new_page()
+    fresh.goto(site.address)
+    assert fresh.locator("#songs .list").get_attribute("data-emotion") == ""
+    assert fresh.locator("body").get_attribute("data-mood") == ""
+    fresh.close()
+
+
 def test_pause_releases_the_camera_and_resume_brings_it_back(page: Any, site: Site) -> None:
     """Pause empties the picture and puts the camera to sleep; resume wakes it."""
     page.locator("#start").click()
@@ -177,6 +207,16 @@ def test_two_tabs_watch_at_once(browser: Any, site: Site) -> None:
         assert eventually(lambda tab=tab: has_picture(tab), 20)
         assert eventually(lambda tab=tab: mood(tab) in set(EMOTIONS), 20)
     context.close()
+
+
+def test_a_camera_that_may_not_be_watched_is_said(page: Any) -> None:
+    """What the site says when it refuses its camera stands on the page, in the site's words; the moods still work."""
+    for route in ("**/state", "**/video_feed*"):
+        page.route(route, lambda route: route.fulfill(status=403, json={"error": "This camera needs a token."}))
+    page.locator("#start").click()
+    assert eventually(lambda: page.locator("#notice").inner_text() == "This camera needs a token.")
+    page.locator("#chips [data-emotion=sad]").click()
+    assert eventually(lambda: len(links(page)) >= 40)
 
 
 def test_a_site_that_stops_is_said_on_the_page(browser: Any) -> None:
@@ -412,6 +452,7 @@ def test_without_spotify_the_page_is_the_same_without_sound(listener: Listener) 
     """A host that does not answer is said once, in one place; the songs, links and moods are as before."""
     listener.embed.down = True
     listener.press(0)
+    assert eventually(lambda: "has not answered yet" in listener.says(), 8)
     assert eventually(lambda: "Spotify does not answer" in listener.says(), 20)
     listener.tune("sad")
     assert len(links(listener.page)) >= 40
@@ -444,6 +485,24 @@ def test_messages_from_elsewhere_are_not_heard(listener: Listener) -> None:
         listener.page.evaluate(f"window.postMessage({told}, '*')")
     listener.page.wait_for_timeout(200)
     assert listener.sounds()
+
+
+def test_the_player_on_a_phone_leaves_the_list_in_sight(browser: Any, site: Site) -> None:
+    """Of the player a row stays that names the song; Spotify's frame comes when it is asked for, and goes again."""
+    context = browser.new_context(viewport={"width": 360, "height": 640}, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site.address}/?emotion=happy")
+    row = page.locator("#songs tbody tr").nth(3)
+    row.locator(".play").click()
+    assert eventually(lambda: "30 seconds" in page.locator("#sound").inner_text())
+    assert page.locator("#playing").inner_text() == row.locator(".title").inner_text()
+    assert page.locator("#player").bounding_box()["y"] > 0.8 * 640
+    page.locator("#unfold").click()
+    frame = page.locator("iframe").bounding_box()
+    assert frame["y"] + frame["height"] <= 640
+    page.locator("#unfold").click()
+    assert page.locator("iframe").bounding_box()["y"] >= 640 - 8
+    context.close()
 
 
 @pytest.mark.parametrize("width", [360, 390])

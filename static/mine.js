@@ -1,0 +1,216 @@
+// The visitor's own camera, which the browser opens and only the visitor sees. Small pictures go to the site, one at
+// a time; what it answers is drawn over the mirror.
+
+import { named, percent, place } from "./mood.js";
+import { $, NO_ANSWER, Refusal, request, sleep } from "./site.js";
+
+const AREA = 320 * 240; // pixels of a picture that is sent, whatever its shape
+const QUALITY = 0.8;
+const FASTEST = 100; // milliseconds from one picture to the next
+const SLOWEST = 4000;
+const SHARE = 1.5; // a picture for each so many times an answer takes, so that a slow site is asked less
+const REOPEN = 3000; // milliseconds until a camera that went away is looked for again
+const PATIENCE = 2000; // milliseconds without an answer, or so many in a row, until that is said
+const FAILURES = 2;
+const REFUSALS = 3;
+const WANTED = { video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } };
+
+const INSECURE =
+  "Browsers open a camera only for pages that come over https, or from this device itself. This one came over plain " +
+  "http: ask for an https address of the site. A photo, and the moods to choose, work here too.";
+const UNABLE = "This browser cannot open a camera. Another one may; a photo works here too.";
+const GONE = "Your camera has gone: unplugged, or taken away from this page. It is used again once it is back.";
+const MUTE = "Your camera sends no picture: is it covered, or switched off by a key?";
+const CROWD = "Many people are here at the moment, so your mood follows more slowly.";
+const WHY = {
+  NotAllowedError:
+    "The browser keeps your camera from this page. Allow it in the browser's settings for this site " +
+    "(beside the address), and in those of your device; then try again.",
+  NotFoundError: "There is no camera on this device. Plug one in and try again, or take a photo.",
+  NotReadableError: "Your camera is in use by another program, or does not start. Close the other program and try again.",
+};
+const NAMESAKES = { SecurityError: "NotAllowedError", OverconstrainedError: "NotFoundError", AbortError: "NotReadableError" };
+
+export const grace = 0; // milliseconds that a hidden page goes on watching
+
+let round = null; // the watching in force; null while there is none
+let stream = null; // the open camera
+const canvas = document.createElement("canvas");
+
+/** Why this page cannot even ask for a camera, or "". */
+export function obstacle() {
+  if (navigator.mediaDevices?.getUserMedia) return "";
+  return isSecureContext ? UNABLE : INSECURE;
+}
+
+/** Ask for the camera and follow the face in it, until `unwatch`. One that goes away is waited for. */
+export async function watch(page) {
+  const mine = (round = Symbol("round"));
+  let had = false;
+  while (round === mine) {
+    const failure = await open(mine);
+    if (round !== mine) return;
+    if (failure && !(had && failure !== "NotAllowedError")) return refuse(page, failure);
+    if (!failure) await follow(page, mine);
+    if (round !== mine) return;
+    had = true;
+    close();
+    page.phase("lost");
+    page.note("picture", GONE);
+    page.show({ lead: "Your camera", mood: "No picture" });
+    await sleep(REOPEN);
+  }
+}
+
+export function unwatch() {
+  round = null;
+  close();
+}
+
+export function release() {} // it is, with `unwatch`
+
+export function retry(page) {
+  unwatch();
+  page.note("picture", "");
+  page.show({ lead: "One moment", mood: "Starting" });
+  watch(page);
+}
+
+function refuse(page, failure) {
+  unwatch();
+  page.phase("lost");
+  page.note("picture", WHY[failure] ?? UNABLE);
+  page.show({ lead: "Your camera", mood: "No picture" });
+}
+
+// -- the camera ----------------------------------------------------------------------------------
+
+/** Open the camera into the mirror; the name of what went wrong, or null. */
+async function open(mine) {
+  try {
+    const opened = await navigator.mediaDevices.getUserMedia(WANTED);
+    if (round !== mine) return void stop(opened);
+    stream = opened;
+    $("mirror").srcObject = stream;
+    await $("mirror").play();
+    return null;
+  } catch ({ name }) {
+    return NAMESAKES[name] ?? name;
+  }
+}
+
+function close() {
+  if (stream) stop(stream);
+  stream = null;
+  $("mirror").srcObject = null;
+  draw([]);
+}
+
+/** The light goes out. */
+function stop(opened) {
+  for (const track of opened.getTracks()) track.stop();
+}
+
+// -- what the site sees --------------------------------------------------------------------------
+
+/** Send pictures and show the answers, as long as the camera is there. */
+async function follow(page, mine) {
+  const [track] = stream.getVideoTracks();
+  const rate = { trip: 0, least: 0, failures: 0 };
+  const live = () => round === mine && track.readyState === "live";
+  page.phase("live");
+  page.note("picture", "");
+  while (live()) {
+    const began = performance.now();
+    page.note("camera", track.muted ? MUTE : "");
+    if (track.muted) draw([]);
+    const picture = track.muted ? null : await still();
+    if (!live()) return; // nothing leaves the page after a pause
+    const answer = picture && (await request("/recognize", posting(picture)).catch((error) => error));
+    if (!live()) return;
+    const trip = performance.now() - began;
+    const wait = picture ? paced(rate, trip, answer) : FASTEST;
+    if (picture && isWorthSaying(answer, rate.failures, trip)) show(page, answer, wait);
+    await sleep(Math.max(wait - trip, answer?.wait ?? 0));
+  }
+}
+
+const posting = (body) => ({ method: "POST", body, headers: { "Content-Type": "image/jpeg" } });
+
+/** What the mirror shows, small and not mirrored, as JPEG; null before there is a picture. */
+async function still() {
+  const { videoWidth: width, videoHeight: height } = $("mirror");
+  if (!width) return null;
+  const scale = Math.min(1, Math.sqrt(AREA / (width * height)));
+  [canvas.width, canvas.height] = [Math.round(scale * width), Math.round(scale * height)];
+  canvas.getContext("2d").drawImage($("mirror"), 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+}
+
+/**
+ * Milliseconds from the last picture to the next. Long answers lengthen them; a refusal doubles them, and each answer
+ * takes a part of that back, so that a crowd of pages settles at what the site can bear.
+ */
+function paced(rate, trip, answer) {
+  const failed = answer instanceof Error;
+  const now = Math.max(FASTEST, rate.least, SHARE * rate.trip);
+  rate.failures = failed ? rate.failures + 1 : 0;
+  rate.least = failed ? Math.min(2 * now, SLOWEST) : 0.8 * rate.least;
+  if (!failed) rate.trip += 0.3 * (trip - rate.trip);
+  return Math.max(FASTEST, rate.least, SHARE * rate.trip);
+}
+
+/** One answer that is lost, or a refusal now and then, is nobody's concern. */
+function isWorthSaying(answer, failures, trip) {
+  if (!(answer instanceof Error)) return true;
+  return failures >= (answer.code === 429 ? REFUSALS : FAILURES) || trip > PATIENCE;
+}
+
+function show(page, answer, wait) {
+  page.note("server", complaint(answer));
+  if (answer.code === 429) return;
+  if (answer instanceof Error) {
+    draw([]);
+    return page.show({ lead: "No answer", mood: "Waiting" });
+  }
+  const { faces, image, reading } = answer;
+  draw(faces, image);
+  page.show({ ...inWords(reading, faces), reading, pace: `Your camera, ${inRate(wait)}` });
+}
+
+function complaint(answer) {
+  if (answer.code === 429) return CROWD;
+  if (answer instanceof Refusal) return answer.message;
+  return answer instanceof Error ? NO_ANSWER : "";
+}
+
+function inWords(reading, faces) {
+  if (reading) return { lead: "Looks like", mood: named(reading.emotion) };
+  if (faces.length) return { lead: "One moment", mood: "Looking" };
+  return { lead: "Nobody in sight", mood: "No face yet" };
+}
+
+function inRate(wait) {
+  return wait > 1000 ? `read every ${Math.round(wait / 1000)} seconds` : `read ${Math.round(1000 / wait)} times a second`;
+}
+
+/** The boxes and labels over the mirror; the words are not mirrored. */
+function draw(faces, image) {
+  const marks = $("faces").children;
+  while (marks.length > faces.length) marks[marks.length - 1].remove();
+  faces.forEach(({ box, emotion, confidence }, number) => {
+    const mark = marks[number] ?? $("faces").appendChild($("mark").content.firstElementChild.cloneNode(true));
+    place(mark, box, image, true);
+    mark.firstElementChild.textContent = `${emotion} ${percent(confidence)}`;
+  });
+}
+
+/** The stage takes the picture's shape, but for a picture that stands upright: its top and bottom are cut. */
+function shape() {
+  const { videoWidth: width, videoHeight: height } = $("mirror");
+  if (!width) return;
+  $("stage").style.setProperty("--shape", Math.max(1, width / height));
+  $("mirror").parentElement.style.setProperty("--shape", width / height);
+}
+
+for (const event of ["loadedmetadata", "resize"]) $("mirror").addEventListener(event, shape);

@@ -1,0 +1,131 @@
+// The site's camera: its picture is a stream that all who watch share, its mood is asked for again and again.
+
+import { named } from "./mood.js";
+import { $, ask, inTurn, NO_ANSWER, Refusal, sleep } from "./site.js";
+
+const POLL = 400; // milliseconds between two looks at the state
+const SLOWEST_POLL = 8000;
+const TIMEOUT = 5000;
+const RETRY_SOON = 1500;
+const RETRY_FULL = 10000; // what the site asks for when too many watch
+const IDLE_POLLS = 4; // a camera that sleeps this long although we watch has lost us
+
+export const grace = 4000; // milliseconds that a hidden page goes on watching
+export const obstacle = () => "";
+
+let round = null; // the polling in force; null while we do not watch
+let screen = null; // the page, and what may be said on it
+let pictures = 0;
+let retrying = 0;
+let lacking = ""; // why there is no picture
+
+export function watch(page) {
+  screen = page;
+  openPicture();
+  keepReading();
+}
+
+export function unwatch() {
+  round = null;
+  closePicture("paused");
+}
+
+/** Without it the camera is released some seconds later. */
+export function release() {
+  ask("/pause", { method: "POST" }).catch(() => {});
+}
+
+export const retry = openPicture;
+
+async function keepReading() {
+  const mine = (round = Symbol("round"));
+  let failures = 0;
+  let idle = 0;
+  while (round === mine) {
+    const state = await ask("/state").catch((error) => error);
+    if (round !== mine) return;
+    const lost = state instanceof Error;
+    if (lost) siteLost(state);
+    else if (failures) siteFound();
+    failures = lost ? failures + 1 : 0;
+    idle = !lost && state.camera.status === "idle" ? idle + 1 : 0;
+    if (idle && idle % IDLE_POLLS === 0 && !lacking) openPicture();
+    if (!lost) show(state);
+    await sleep(Math.min(POLL * 2 ** failures, SLOWEST_POLL));
+  }
+}
+
+function siteLost(error) {
+  screen.note("server", error instanceof Refusal ? error.message : NO_ANSWER);
+  closePicture("lost");
+  screen.show({ lead: "No answer", mood: "Waiting" });
+}
+
+function siteFound() {
+  screen.note("server", "");
+  screen.note("songs", "");
+  openPicture();
+}
+
+function show({ reading, faces, camera, songs }) {
+  const pace = `${camera.source}, ${Math.round(camera.fps)} pictures a second`;
+  screen.note("camera", camera.message);
+  screen.show({ ...inWords(reading, faces, camera), reading: reading && { ...reading, songs }, pace });
+}
+
+function inWords(reading, faces, camera) {
+  if (reading) return { lead: "Looks like", mood: named(reading.emotion) };
+  if (camera.status === "error" || lacking) return { lead: "The camera", mood: "No picture" };
+  if (camera.status !== "live") return { lead: "One moment", mood: "Starting" };
+  if (faces.length) return { lead: "One moment", mood: "Looking" };
+  return { lead: "Nobody in sight", mood: "No face yet" };
+}
+
+// -- the picture ---------------------------------------------------------------------------------
+
+function openPicture() {
+  clearTimeout(retrying);
+  lack("");
+  pictures += 1; // a new address: a browser may go on with the picture that was lost
+  $("video").src = `/video_feed?n=${pictures}`;
+  screen.phase("live");
+}
+
+function closePicture(phase) {
+  clearTimeout(retrying);
+  $("video").removeAttribute("src");
+  screen?.phase(phase);
+}
+
+async function pictureLost() {
+  if (!round) return;
+  closePicture("lost");
+  const why = await inTurn(whyNoPicture);
+  if (!round) return;
+  lack(why);
+  retrying = setTimeout(openPicture, why ? RETRY_FULL : RETRY_SOON);
+}
+
+function lack(why) {
+  lacking = why.trim();
+  screen.note("picture", lacking);
+}
+
+/** An image cannot say why it failed, so its address is asked: what the site says when it refuses, else "". */
+async function whyNoPicture() {
+  const end = new AbortController();
+  const limit = setTimeout(() => end.abort(), TIMEOUT);
+  try {
+    const response = await fetch("/video_feed", { signal: end.signal });
+    if (response.ok) return "";
+    const told = await response.text();
+    return told.startsWith("{") ? JSON.parse(told).error : told;
+  } catch {
+    return ""; // the site is gone: the polling says so
+  } finally {
+    clearTimeout(limit);
+    end.abort();
+  }
+}
+
+$("video").addEventListener("error", pictureLost);

@@ -1,0 +1,43 @@
+// What all modules of a page share: finding a part of it, and asking the site.
+
+const TIMEOUT = 5000; // milliseconds
+
+export const $ = (id) => document.getElementById(id);
+export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+export const NO_ANSWER = "The site does not answer. This page keeps trying.";
+
+/** What the site said instead of an answer: its sentence, its code, and when to come back (milliseconds). */
+export class Refusal extends Error {
+  constructor(response, sentence) {
+    super(sentence);
+    this.code = response.status;
+    this.wait = 1000 * (Number(response.headers.get("Retry-After")) || 0);
+  }
+}
+
+/** A request, and its answer as JSON or text. A no of the site's is a Refusal; no answer is any other error. */
+export async function request(url, options) {
+  const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT), ...options });
+  if (!response.ok) throw new Refusal(response, await sentence(response));
+  return isJson(response) ? response.json() : response.text();
+}
+
+async function sentence(response) {
+  const told = isJson(response) ? (await response.json()).error : "";
+  return told || `The site answers ${response.status}. This page keeps trying.`;
+}
+
+function isJson(response) {
+  return response.headers.get("Content-Type")?.includes("json");
+}
+
+let queue = Promise.resolve();
+
+/** One request at a time: with the picture, the page holds two connections at most. */
+export function inTurn(job) {
+  const answer = queue.then(job);
+  queue = answer.catch(() => {});
+  return answer;
+}
+
+export const ask = (url, options) => inTurn(() => request(url, options));

@@ -1,0 +1,59 @@
+// The song list: fetched, swapped without losing the reader's place, announced.
+
+import { named } from "./mood.js";
+import { $, ask } from "./site.js";
+
+let asked = 0;
+
+/** What the song list on the page says of itself: emotion, chosen, count. */
+export function list() {
+  return $("songs").querySelector(".list").dataset;
+}
+
+/**
+ * Replace the song list: true when it is done, false when it cannot be fetched, null when a later one came between.
+ * A `following` one stays as it is when the face has gone.
+ */
+export async function loadSongs(url, following = false) {
+  const mine = (asked += 1);
+  const fragment = await ask(url, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (mine !== asked) return null;
+  if (fragment === null) return false;
+  const fresh = new DOMParser().parseFromString(fragment, "text/html").querySelector(".list");
+  if (following && !fresh.dataset.emotion) return true;
+  const changed = fresh.dataset.emotion !== list().emotion || fresh.dataset.lifted !== list().lifted;
+  replaceList(fresh);
+  document.body.dataset.mood = fresh.dataset.emotion;
+  if (changed) announce();
+  return true;
+}
+
+/** Swap the lists and keep the reader's place: the scroll position, and the focus on the same thing in the same row. */
+function replaceList(fresh) {
+  const old = $("songs").querySelector(".list");
+  const row = document.activeElement?.closest("#songs tr");
+  const control = document.activeElement?.matches(".play") ? ".play" : "a";
+  const [within, top] = [old.contains(document.activeElement), scrollY];
+  const place = row ? [...old.querySelectorAll("tbody tr")].indexOf(row) : -1;
+  old.replaceWith(fresh);
+  const rows = fresh.querySelectorAll("tbody tr");
+  const next = rows[Math.min(place, rows.length - 1)]?.querySelector(control) ?? fresh.querySelector("h2");
+  if (within) next.focus({ preventScroll: true });
+  scrollTo({ top, behavior: "instant" });
+}
+
+/** Show on the dial which mood is tuned to, and whether by hand: null is the link that follows the face. */
+export function markChips(chosen) {
+  const { emotion } = list();
+  for (const chip of $("chips").querySelectorAll("a")) {
+    chip.toggleAttribute("data-tuned", Boolean(emotion) && chip.dataset.emotion === emotion);
+    if ((chip.dataset.emotion ?? null) === chosen) chip.setAttribute("aria-current", "true");
+    else chip.removeAttribute("aria-current");
+  }
+}
+
+function announce() {
+  const { emotion, count, lifted } = list();
+  const mood = lifted ? `From ${emotion} to happy` : named(emotion || "No mood yet");
+  $("announce").textContent = emotion ? `${mood}. ${count} ${count === "1" ? "song" : "songs"}.` : `${mood}.`;
+}

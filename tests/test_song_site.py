@@ -1,0 +1,762 @@
+"""Songs on the site by mood: a playlist split, a mood lifted, and labelled lists that the site then shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import Services, SettingsError, create_app, make_splitter
+from camera import Camera
+from model.emotions import EMOTIONS, Emotion
+from model.song_moods import FEATURES
+from songs import lookup as lookup_module
+from songs.catalog import Catalog, Track, read_tracks, write_tracks
+from songs.features import FeaturesError, FeatureTable, Song, id_in
+from songs.lift import SONGS, STEPS, lift
+from songs.lookup import AT_ONCE, Lookup
+from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of
+from songs.split import UNKNOWN, Splitter
+from tests.conftest import ROOT
+from tests.test_browser import CHROMIUM, QUIET
+from tests.test_site import running
+from tests.test_song_moods import BALLAD, DANCE, METAL, PIANO, run, write
+
+SOUNDS = {"angry": METAL, "neutral": PIANO, "happy": DANCE, "sad": BALLAD}
+
+
+def track_id(n: int) -> str:
+    return f"{n:022d}"
+
+
+def made_table(path: Path) -> Path:
+    """Four songs, one a mood: "angry song" by "The Angry" is song 1."""
+    rows = [
+        [track_id(n), f"{mood} song", f"The {mood}", *sound] for n, (mood, sound) in enumerate(SOUNDS.items(), start=1)
+    ]
+    return write(path, rows)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> FeatureTable:
+    return FeatureTable(made_table(tmp_path / "features.csv"))
+
+
+# -- the table
+
+
+@pytest.mark.parametrize(
+    "song",
+    [
+        Song(track_id(1)),
+        Song(track_id(1), "Another name", "Another artist"),
+        Song(title="Angry Song", artist="THE ANGRY, Somebody"),
+        Song(title="angry song - Remastered 2011", artist="The angry"),
+        Song(title="Angry song (feat. Nobody)", artist="The Angry & Somebody"),
+        Song(title="The angry", artist="angry song"),
+    ],
+)
+def test_a_song_is_found_by_id_or_by_name(table: FeatureTable, song: Song) -> None:
+    """By its id, else by artist and title in either order, whatever the case, the guests or the remaster."""
+    (found,) = table.find([song])
+    assert found is not None
+    assert found.features == METAL
+    assert found.song == Song(track_id(1), "angry song", "The angry")
+    assert found.place == (METAL[FEATURES.index("valence")], METAL[FEATURES.index("energy")])
+
+
+@pytest.mark.parametrize(
+    "song", [Song(), Song(track_id(9)), Song(title="angry song", artist="The happy"), Song(title="angry song")]
+)
+def test_another_song_is_not_found(table: FeatureTable, song: Song) -> None:
+    """Another id, another artist, or no artist at all finds nothing."""
+    assert table.find([song]) == [None]
+
+
+@pytest.mark.parametrize("written", ["{}", " {} ", "spotify:track:{}", "https://open.spotify.com/track/{}?si=1a"])
+def test_ids_as_tables_write_them(tmp_path: Path, written: str) -> None:
+    """A table's ids may be bare, URIs or links."""
+    path = write(tmp_path / "t.csv", [[written.format(track_id(3)), *METAL]], ["id", *FEATURES])
+    (found,) = FeatureTable(path).find([Song(track_id(3))])
+    assert found is not None
+    assert found.song.track_id == track_id(3)
+
+
+def test_bad_rows_are_no_songs(tmp_path: Path) -> None:
+    """Rows with text, NaN, tempo 0 or too few columns are as good as absent; of two good rows the first counts."""
+    bad = [[*METAL[:-1], "very"], [*METAL[:-1], "nan"], [*METAL[:7], 0, METAL[8]], METAL[:4]]
+    rows: list[list[object]] = [[track_id(7), "Song", "Artist", *features] for features in bad]
+    path = write(tmp_path / "t.csv", [*rows, [track_id(7), "S", "A", *DANCE], [track_id(7), "S", "A", *PIANO]])
+    with path.open("ab") as file:
+        file.write(b'"never closed \xff\n')
+    (found,) = FeatureTable(path).find([Song(track_id(7))])
+    assert found is not None
+    assert found.features == DANCE
+
+
+def test_a_table_that_changes_is_read_again(table: FeatureTable, tmp_path: Path) -> None:
+    """What was found, and what was not, is forgotten when the file changes; until then the file is not opened again."""
+    songs = [Song(track_id(1)), Song(track_id(8))]
+    assert [bool(sound) for sound in table.find(songs)] == [True, False]
+    write(tmp_path / "features.csv", [[track_id(8), "New", "Artist", *PIANO]])
+    assert [bool(sound) for sound in table.find(songs)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it has no column acousticness, danceability"),
+        (f"track_id,{','.join(FEATURES[1:])}\n".encode(), "it has no column acousticness "),
+        (f"title,{','.join(FEATURES)}\n".encode(), "it has no column track_id, nor title and artist"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) * 9, "it has no column|its first line is no header"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """The site does not start with a table that cannot be used, and says what is missing."""
+    path = tmp_path / "t.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FeaturesError, match=said):
+        FeatureTable(path).check()
+    with pytest.raises(SettingsError, match=f"VISAGE_FEATURES={path}: "):
+        make_splitter({"FEATURES": str(path), "LOOKUP": "off"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://open.spotify.com/track/0snQkGI5qnAmohLE7jTsTn?si=1a2b", "0snQkGI5qnAmohLE7jTsTn"),
+        ("https://open.spotify.com/intl-de/track/0snQkGI5qnAmohLE7jTsTn", "0snQkGI5qnAmohLE7jTsTn"),
+        (" <spotify:track:0snQkGI5qnAmohLE7jTsTn> ", "0snQkGI5qnAmohLE7jTsTn"),
+        ("0snQkGI5qnAmohLE7jTsTn", "0snQkGI5qnAmohLE7jTsTn"),
+        ("https://open.spotify.com/playlist/0snQkGI5qnAmohLE7jTsTn", ""),
+        ("https://open.spotify.com.example.org/track/0snQkGI5qnAmohLE7jTsTn", ""),
+        ("0snQkGI5qnAmohLE7jTsT", ""),
+    ],
+)
+def test_what_names_a_song(text: str, expected: str) -> None:
+    """Links in every form that Spotify gives, URIs and bare ids; no playlist's, and no other site's."""
+    assert id_in(text) == expected
+
+
+# -- the service that may be asked
+
+
+class Service(ThreadingHTTPServer):
+    """Audio features by id, as ReccoBeats gives them: with a link to the song, and without a word on unknown ones."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.known = {track_id(n): sound for n, sound in enumerate(SOUNDS.values(), start=1)}
+        self.answers: list[tuple[int, dict[str, str], bytes]] = []  # to give first
+        super().__init__(("127.0.0.1", 0), Answering)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        if self.answers:
+            return self.answers.pop(0)
+        ids = parse_qs(urlsplit(path).query)["ids"][0].split(",")
+        self.asked.append(ids)
+        if not path.startswith("/v1/audio-features?") or len(ids) > 40:
+            return 400, {}, b'{"status":4004,"errors":[{"message":"size must be between 1 and 40"}]}'
+        rows = [
+            {"id": "70b85474", "href": f"https://open.spotify.com/track/{one}", "key": 1, "mode": 0}
+            | dict(zip(FEATURES, self.known[one], strict=True))
+            for one in reversed(ids)
+            if one in self.known
+        ]
+        return 200, {}, json.dumps({"content": rows}).encode()
+
+
+class Answering(BaseHTTPRequestHandler):
+    server: Service
+
+    def do_GET(self) -> None:
+        code, headers, body = self.server.answer(self.path)
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def test_features_come_by_link_and_in_lots(service: Service) -> None:
+    """At most 40 ids a request; rows count by their link, not by their place; what was asked is asked once."""
+    songs = [Song(track_id(n)) for n in range(90)]
+    lookup = Lookup(service.address)
+    found, trouble = lookup.find([*songs, Song(title="No", artist="Id"), songs[0]])
+    assert trouble == ""
+    assert [n for n, sound in enumerate(found) if sound] == [1, 2, 3, 4]
+    assert found[3] is not None
+    assert found[3].features == DANCE
+    assert [len(ids) for ids in service.asked] == [AT_ONCE, AT_ONCE, 10]
+    assert lookup.find(songs)[0] == found[:90]
+    assert len(service.asked) == 3
+
+
+def test_a_short_wait_is_waited_a_long_one_said(service: Service) -> None:
+    """Retry-After of a second is kept; of an hour it is said, and what was answered before stays."""
+    lookup = Lookup(service.address)
+    service.answers = [(429, {"Retry-After": "0"}, b"")]
+    assert lookup.find([Song(track_id(1))])[1] == ""
+    service.answers = [(429, {"Retry-After": "3600"}, b"")]
+    found, trouble = lookup.find([Song(track_id(1)), Song(track_id(2))])
+    assert trouble == "127.0.0.1 asks to wait for 3600 seconds; try again then"
+    assert [bool(sound) for sound in found] == [True, False]
+    assert lookup.find([Song(track_id(2))])[0][0] is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((500, {}, b"oops"), "answers 500; try again later"),
+        ((302, {"Location": "http://example.org/"}, b""), "answers 302; try again later"),
+        ((200, {}, b"<html>log in</html>"), "is not understood"),
+        ((200, {}, b'{"content": [1]}'), "is not understood"),
+        ((200, {}, b'{"content": null}'), "is not understood"),
+        ((200, {}, b" " * 1_100_000), "has no end"),
+    ],
+)
+def test_answers_that_help_nobody(service: Service, answer: tuple[int, dict[str, str], bytes], said: str) -> None:
+    """An error, a redirect, no JSON and no end are said in words, and nothing is remembered of them."""
+    lookup = Lookup(service.address)
+    service.answers = [answer]
+    found, trouble = lookup.find([Song(track_id(1))])
+    assert (found, said in trouble) == ([None], True), trouble
+    assert lookup.find([Song(track_id(1))])[0] != [None]
+
+
+def test_rows_that_cannot_be(service: Service) -> None:
+    """A row without a number, out of range, or for a song that was not asked for is none."""
+    rows = [
+        {"href": f"https://open.spotify.com/track/{track_id(n)}"} | dict(zip(FEATURES, METAL, strict=True))
+        for n in (1, 2, 3, 4)
+    ]
+    rows[0]["tempo"] = None  # type: ignore[assignment]
+    rows[1]["tempo"] = 0  # type: ignore[assignment]
+    rows[2]["href"] = "https://example.org/"
+    service.answers = [(200, {}, json.dumps({"content": rows}).encode())]
+    assert Lookup(service.address).find([Song(track_id(n)) for n in (1, 2, 3)]) == ([None] * 3, "")
+
+
+def test_a_service_that_is_not_there() -> None:
+    """A refused connection is a sentence."""
+    found, trouble = Lookup("http://127.0.0.1:1/v1").find([Song(track_id(1))])
+    assert (found, trouble) == ([None], "127.0.0.1 cannot be reached (ConnectionError)")
+
+
+def test_a_split_has_its_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the time is over no further lot is asked for, and the next try goes on from there."""
+    monkeypatch.setattr(lookup_module, "LONGEST", -1)
+    assert Lookup(service.address).find([Song(track_id(1))])[1].startswith("127.0.0.1 is slow; the rest is asked")
+    assert service.asked == []
+
+
+# -- a paste
+
+
+def test_lines_of_a_paste() -> None:
+    """Links, ids and names are songs, each once; every other line is named by its number."""
+    pasted = read_songs(
+        f"https://open.spotify.com/track/{track_id(1)}?si=x\n\n{track_id(1)}\nThe Sad \N{EN DASH} sad song\n"
+        "https://open.spotify.com/playlist/37i9dQZF1DXcBWIGoYBM5M?si=1\nspotify:playlist:37i9dQZF1DXcBWIGoYBM5M\n"
+        "https://open.spotify.com/episode/37i9dQZF1DXcBWIGoYBM5M\nhello\n - \n"
+    )
+    assert pasted.songs == (Song(track_id(1)), Song(title="sad song", artist="The Sad"))
+    assert pasted.faults == (
+        f"Line 5: {NO_PLAYLIST}",
+        f"Line 6: {NO_PLAYLIST}",
+        "Line 7: https://open.spotify.com/episode/37i9dQZF1DXcBWIGoYBM5M is not the link of a song.",
+        "Line 8: 'hello' is neither a link nor 'artist - title'.",
+        "Line 9: '-' is neither a link nor 'artist - title'.",
+    )
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "track_id,title\n", "hello", "\0\0\0", "spotify:playlist:" + "a" * 22])
+def test_a_paste_without_a_song(text: str) -> None:
+    """Nothing, a bare header, and lines that are no songs are refused in words."""
+    with pytest.raises(SplitError, match=r"song|link"):
+        read_songs(text)
+
+
+def test_a_table_that_is_pasted() -> None:
+    """A CSV names its songs by id or by names; with the features in it nothing else is needed."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["Track URI", "Track Name", "Artist Name(s)", *FEATURES])
+    rows.writerow([f"spotify:track:{track_id(5)}", "Loud", "A, B", *METAL])
+    rows.writerow(["spotify:local:::Home:1", "Quiet", "C", *PIANO])
+    rows.writerow(["", "Silent", "D", *[""] * len(FEATURES)])
+    rows.writerow(["", "", ""])
+    split = Splitter().split(read_songs(text.getvalue()))
+    assert [(one.name, one.place) for one in split.placed] == [
+        ("A, B - Loud", "angry"),
+        ("C - Quiet", "neutral"),
+        ("D - Silent", UNKNOWN),
+    ]
+    assert split.troubles == ("Line 5: it has no song in it.",)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_from_a_spreadsheet(delimiter: str) -> None:
+    """Columns are told apart by commas, semicolons or tabs; two columns without a header are artist and title."""
+    header, row = ["title", "artist", *FEATURES], ["Loud, louder", "A", *map(str, DANCE)]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows([header, row])
+    (placed,) = Splitter().split(read_songs(f"\ufeff{text.getvalue()}")).placed
+    assert (placed.name, placed.place) == ("A - Loud, louder", "happy")
+    assert read_songs("A\tLoud, louder").songs == (Song(title="Loud, louder", artist="A"),)
+
+
+def test_the_table_fills_in_names_and_ids(table: FeatureTable) -> None:
+    """A song by id gains its names, one by name its id, so that both can be in a list."""
+    split = Splitter(table).split(read_songs(f"{track_id(1)}\nThe SAD - Sad Song"))
+    assert [one.song for one in split.placed] == [
+        Song(track_id(1), "angry song", "The angry"),
+        Song(track_id(4), "sad song", "The sad"),
+    ]
+    assert list(split.groups) == ["angry", "sad"]
+
+
+def test_a_list_has_nothing_to_judge_by_itself(table: FeatureTable) -> None:
+    """A synced list is split by what the table says of its songs; what the list itself holds is never heard."""
+    tracks = [Track(track_id(n), "happy song", "Nobody", "", 1, "", 0.9, 0.9) for n in (1, 9)]
+    assert [one.place for one in Splitter().split(songs_of(tracks)).placed] == [UNKNOWN, UNKNOWN]
+    assert [one.place for one in Splitter(table).split(songs_of(tracks)).placed] == ["angry", UNKNOWN]
+
+
+def test_the_service_is_asked_for_what_is_missing(table: FeatureTable, service: Service) -> None:
+    """Only with a yes, and only for songs that the table does not have."""
+    service.known[track_id(6)] = PIANO
+    splitter = Splitter(table, Lookup(service.address))
+    pasted = read_songs(f"{track_id(1)}\n{track_id(6)}\nNobody - Nothing")
+    assert [one.place for one in splitter.split(pasted).placed] == ["angry", UNKNOWN, UNKNOWN]
+    assert service.asked == []
+    assert [one.place for one in splitter.split(pasted, look_up=True).placed] == ["angry", "neutral", UNKNOWN]
+    assert service.asked == [[track_id(6)]]
+
+
+# -- the command
+
+
+def test_the_command_writes_lists(tmp_path: Path) -> None:
+    """As a process: songs go in, the lists they belong in come out, written by the catalog and read by the site."""
+    made_table(tmp_path / "features.csv")
+    (tmp_path / "mine.txt").write_text(f"{track_id(1)}\nThe sad - sad song\nNobody - Nothing\nhello\n")
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    write_tracks(folder / "happy.csv", [Track(track_id(8), "Stays", "A", "", None, "")])
+    out = tmp_path / "split.csv"
+    options = ("--features", tmp_path / "features.csv", "--out", out, "--songs", folder)
+    done = run(tmp_path / "mine.txt", *options, module="songs.split")
+    assert (done.returncode, done.stderr) == (0, "Line 4: 'hello' is neither a link nor 'artist - title'.\n")
+    assert "angry: 1\n  The angry - angry song (0.94)\n" in done.stdout
+    assert "unknown: 1\n  Nobody - Nothing\n" in done.stdout
+    catalog = Catalog(folder)
+    assert [t.title for e in EMOTIONS for t in catalog.playlist(e).tracks] == ["angry song", "Stays", "sad song"]
+    checked = run("check", out, "--songs", folder, module="songs.catalog")
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"hello\n", "'hello' is neither a link"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "it is not text in UTF-8"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_the_command_refuses_in_a_line(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """No song, a binary file and no file end with 2 and one line."""
+    path = tmp_path / "mine.txt"
+    if content is not None:
+        path.write_bytes(content)
+    done = run(path, module="songs.split")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert said in done.stderr
+
+
+# -- the page
+
+
+@pytest.fixture
+def site(camera: Camera, table: FeatureTable, service: Service) -> Flask:
+    """The site with a table and a service."""
+    splitter = Splitter(table, Lookup(service.address))
+    return create_app({"TESTING": True}, Services(camera.recognizer, camera, Catalog(ROOT / "songs"), None, splitter))
+
+
+def post(client: FlaskClient, **form: str) -> tuple[int, BeautifulSoup]:
+    answer = client.post("/split", data=form, content_type="multipart/form-data")
+    return answer.status_code, BeautifulSoup(answer.text, "html.parser")
+
+
+def test_a_pasted_playlist_is_split(site: Flask) -> None:
+    """The page needs no script: a form goes in, the lists come out under their names, the paste stays in its box."""
+    pasted = f"{track_id(1)}\nThe happy - happy song\nNobody - Nothing\nhello"
+    code, page = post(site.test_client(), songs=pasted)
+    assert code == 200
+    assert not page.find_all("script")
+    assert [h.text for h in page.select("#songs h2")] == ["Angry", "Happy", "Unknown"]
+    assert [[cell.text for cell in row.find_all(["th", "td"])] for row in page.select("#songs tbody tr")] == [
+        ["angry song", "The angry", "angry", "94%"],
+        ["happy song", "The happy", "happy", "92%"],
+        ["Nothing", "Nobody", "", ""],
+    ]
+    assert page.select_one("#songs a")["href"] == f"https://open.spotify.com/track/{track_id(1)}"
+    assert "'hello' is neither" in page.select_one(".told").text
+    assert page.select_one("textarea").text == pasted
+
+
+def test_a_list_is_split(site: Flask) -> None:
+    """One of the seven lists can be chosen; a list that is none of them is refused."""
+    code, page = post(site.test_client(), list="sad")
+    assert (code, [h.text for h in page.select("#songs h2")]) == (200, ["Unknown"])
+    assert len(page.select("#songs tbody tr")) == len(read_tracks(ROOT / "songs" / "sad.csv")[0])
+    assert page.select_one("option[selected]").text == "sad"
+    assert post(site.test_client(), list="jolly")[0] == 404
+
+
+def test_the_split_as_a_csv(site: Flask, tmp_path: Path) -> None:
+    """What is downloaded has every song in its order, and `playlists` makes lists of it."""
+    form = {"songs": f"{track_id(4)}\n=1+1 - <b>\n{track_id(1)}", "format": "csv"}
+    answer = site.test_client().post("/split", data=form)
+    assert answer.headers["Content-Disposition"] == "attachment; filename=split.csv"
+    assert answer.mimetype == "text/csv"
+    assert [row[1:5] for row in csv.reader(io.StringIO(answer.text))][1:] == [
+        ["sad song", "The sad", "sad", "sad"],
+        ["<b>", "=1+1", "not known", ""],
+        ["angry song", "The angry", "angry", "angry"],
+    ]
+    (tmp_path / "split.csv").write_text(answer.text)
+    done = run("playlists", tmp_path / "split.csv", "--songs", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [track.title for track in read_tracks(tmp_path / "sad.csv")[0]] == ["sad song"]
+
+
+def test_names_are_shown_as_text(site: Flask) -> None:
+    """What is pasted is no markup."""
+    _, page = post(site.test_client(), songs="<script>alert(1)</script> - </textarea><b>x</b>")
+    assert not page.find_all("script")
+    assert page.select_one("#songs td.artist").text == "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize(
+    ("songs", "code", "said"),
+    [
+        ("", 400, "There is no song in it"),
+        ("https://open.spotify.com/playlist/37i9dQZF1DXcBWIGoYBM5M", 400, "only Spotify's API says"),
+        ("a - b\n" * (MOST_LINES + 1), 413, "2,000 at a time"),
+        ("x" * MOST_BYTES, 413, "200 kB at a time"),
+        ("spotify:" * 20_000, 400, "longer than 1,000 characters"),
+    ],
+)
+def test_what_cannot_be_split(site: Flask, songs: str, code: int, said: str) -> None:
+    """Nothing, a playlist's link, and too much are answered with a 4xx, on the page and in words."""
+    found, page = post(site.test_client(), songs=songs)
+    assert (found, said in page.select_one("[role=alert]").text) == (code, True)
+
+
+def test_another_site_may_not_ask(site: Flask) -> None:
+    """A form elsewhere cannot make this site ask the service."""
+    answer = site.test_client().post(
+        "/split", data={"songs": track_id(6), "lookup": "yes"}, headers={"Sec-Fetch-Site": "cross-site"}
+    )
+    assert answer.status_code == 403
+
+
+def test_the_service_is_asked_after_a_yes(site: Flask, service: Service) -> None:
+    """Its terms stand beside a box that nobody has ticked; without a tick nothing is sent."""
+    service.known[track_id(6)] = PIANO
+    client = site.test_client()
+    page = BeautifulSoup(client.get("/split").text, "html.parser")
+    box = page.select_one("input[name=lookup]")
+    assert not box.has_attr("checked")
+    assert "Ask 127.0.0.1" in box.parent.text
+    assert "ids of these songs are" in page.select_one(".terms").text
+    post(client, songs=track_id(6))
+    assert service.asked == []
+    _, page = post(client, songs=track_id(6), lookup="yes")
+    assert (service.asked, [h.text for h in page.select("#songs h2")]) == ([[track_id(6)]], ["Neutral"])
+    service.answers = [(500, {}, b"")]
+    _, page = post(client, songs=track_id(7), lookup="yes")
+    assert "127.0.0.1 answers 500" in page.select_one(".told").text
+
+
+def test_slow_splits_leave_the_site_its_threads(site: Flask, service: Service) -> None:
+    """Two splits may wait for a slow service; a third is told to come back, and songs are served as ever."""
+    client = site.test_client()
+    splitter: Splitter = site.extensions["visage"].splitter
+    with splitter._places, splitter._places:
+        code, page = post(client, songs=track_id(1))
+        assert (code, "try again in a while" in page.select_one("[role=alert]").text) == (503, True)
+        assert client.get("/songs?emotion=sad").status_code == 200
+    assert post(client, songs=track_id(1))[0] == 200
+
+
+def test_without_a_table_or_a_service(client: FlaskClient) -> None:
+    """The page says what is missing, offers no service, and splits a table that has the features in it."""
+    page = BeautifulSoup(client.get("/split").text, "html.parser")
+    assert page.select("input[name=lookup]") == []
+    assert "VISAGE_FEATURES" in page.text
+    table = f"title,artist,{','.join(FEATURES)}\nLoud,A,{','.join(map(str, METAL))}\n"
+    assert [h.text for h in post(client, songs=table)[1].select("#songs h2")] == ["Angry"]
+
+
+def test_a_table_that_goes_is_said(site: Flask, tmp_path: Path) -> None:
+    """A table that is deleted while the site runs costs the split, not the songs."""
+    (tmp_path / "features.csv").unlink()
+    code, page = post(site.test_client(), songs=track_id(1))
+    assert (code, "No such file" in page.select_one("[role=alert]").text) == (400, True)
+    assert site.test_client().get("/songs?emotion=sad&lift=1").status_code == 200
+
+
+def test_settings_of_the_split(tmp_path: Path) -> None:
+    """Both are off by default; a service is named by its address."""
+    off = make_splitter({"FEATURES": "off", "LOOKUP": "off"})
+    assert (off.table, off.lookup) == (None, None)
+    on = make_splitter({"FEATURES": str(made_table(tmp_path / "t.csv")), "LOOKUP": "https://example.org/v1/"})
+    assert on.table is not None
+    assert on.lookup is not None
+    assert on.lookup.host == "example.org"
+    with pytest.raises(SettingsError, match=r"VISAGE_LOOKUP=https://api\.spotify\.com/v1: Spotify itself is not asked"):
+        make_splitter({"FEATURES": "off", "LOOKUP": "https://api.spotify.com/v1"})
+
+
+# -- lift me up
+
+
+def lists(
+    folder: Path, places: Callable[[Emotion, int], tuple[float, float] | None] | None = None, n: int = 20
+) -> Catalog:
+    """Seven lists of n songs; song i of the j-th emotion has the id 100 j + i and, if known, a place."""
+    for j, emotion in enumerate(EMOTIONS):
+        tracks = []
+        for i in range(n):
+            place = places(emotion, i) if places else None
+            tracks.append(Track(track_id(100 * j + i), f"{emotion} {i}", f"A{i}", "", None, "", *(place or ())))
+        write_tracks(folder / f"{emotion}.csv", tracks)
+    return Catalog(folder)
+
+
+CENTRES = {Emotion.SAD: (0.2, 0.3), Emotion.NEUTRAL: (0.5, 0.2), Emotion.HAPPY: (0.8, 0.7)}
+
+
+def around(emotion: Emotion, i: int) -> tuple[float, float]:
+    """Places in a 5 x 4 grid around the centre of an emotion, in no order."""
+    valence, energy = CENTRES.get(emotion, (0.3, 0.9))
+    k = i * 7 % 20
+    return round(valence + (k % 5 - 2) * 0.05, 3), round(energy + (k // 5 - 1.5) * 0.04, 3)
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_every_mood_is_lifted_to_happy(tmp_path: Path, emotion: Emotion) -> None:
+    """Without places a third or a half of the songs come from each list, in its order; happy stays happy."""
+    lifted = lift(lists(tmp_path), emotion)
+    assert lifted.emotion == emotion
+    if emotion == Emotion.HAPPY:
+        assert (len(lifted.tracks), lifted.steps) == (20, ())
+        return
+    assert tuple(dict.fromkeys(lifted.steps)) == STEPS[emotion]
+    assert STEPS[emotion][-1] == Emotion.HAPPY
+    share = -(-SONGS // len(STEPS[emotion]))
+    assert [t.title for t in lifted.tracks] == [f"{step} {i}" for step in STEPS[emotion] for i in range(share)]
+
+
+def test_places_lead_the_way(tmp_path: Path) -> None:
+    """With places, each step's songs lean to the steps beside it, and its first is its furthest back."""
+    catalog = lists(tmp_path, around)
+    lifted = lift(catalog, Emotion.SAD)
+    assert [lifted.steps.count(step) for step in STEPS[Emotion.SAD]] == [5, 5, 5]
+    valences = [t.valence or 0 for t in lifted.tracks]
+    means = [sum(valences[i : i + 5]) / 5 for i in (0, 5, 10)]
+    assert 0.2 < means[0] < 0.35 < means[1] < 0.65 < means[2] < 0.8  # the lists' own means are 0.2, 0.5 and 0.8
+    assert [t.title for t in lifted.tracks] != [
+        t.title for t in lift(catalog, Emotion.SAD, lambda t: [None] * len(t)).tracks
+    ]
+    assert lifted.tracks[0].valence == min(valences[:5])
+
+
+def test_a_list_with_few_places_is_taken_as_it_stands(tmp_path: Path) -> None:
+    """Four places among twenty songs choose nothing; the other lists go by theirs."""
+    lifted = lift(lists(tmp_path, lambda e, i: around(e, i) if e != Emotion.SAD or i > 15 else None), Emotion.SAD)
+    assert [t.title for t in lifted.tracks[:5]] == [f"sad {i}" for i in range(5)]
+    assert [t.title for t in lifted.tracks[10:]] != [f"happy {i}" for i in range(5)]
+
+
+def test_a_song_comes_once(tmp_path: Path) -> None:
+    """A song of two lists is heard at the first, and an empty list is passed over."""
+    catalog = lists(tmp_path)
+    sad = read_tracks(tmp_path / "sad.csv")[0]
+    write_tracks(tmp_path / "happy.csv", [*sad[:3], *read_tracks(tmp_path / "happy.csv")[0]])
+    write_tracks(tmp_path / "neutral.csv", [])
+    lifted = lift(catalog, Emotion.SAD)
+    assert [str(step) for step in lifted.steps] == ["sad"] * 5 + ["happy"] * 5
+    assert len({t.track_id for t in lifted.tracks}) == 10
+
+
+def test_the_table_knows_places(site: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A song's own list says where it lies, else the table; a table that is gone is said in the log."""
+    splitter: Splitter = site.extensions["visage"].splitter
+    tracks = [Track(track_id(n), "x", "y", "", None, "") for n in (1, 9)]
+    tracks.append(Track(track_id(1), "x", "y", "", None, "", 0.5, 0.25))
+    assert splitter.places(tracks) == [(0.35, 0.95), None, (0.5, 0.25)]
+    (tmp_path / "features.csv").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert splitter.places(tracks) == [None, None, (0.5, 0.25)]
+    assert "features.csv" in caplog.text
+
+
+def test_the_site_lifts(client: FlaskClient) -> None:
+    """`lift=1` gives songs from the mood to happy, each with its step, as JSON and as a list that shows the steps."""
+    data = client.get("/songs?emotion=sad&lift=1", headers={"Accept": "application/json"}).get_json()
+    assert (data["emotion"], data["lifted"], len(data["tracks"])) == ("sad", True, 15)
+    assert data["steps"] == ["sad"] * 5 + ["neutral"] * 5 + ["happy"] * 5
+    plain = client.get("/songs?emotion=sad", headers={"Accept": "application/json"}).get_json()
+    assert (plain["lifted"], plain["steps"], len(plain["tracks"]) > 15) == (False, [], True)
+    nobody = client.get("/songs?lift=1", headers={"Accept": "application/json"}).get_json()
+    assert (nobody["emotion"], nobody["lifted"], nobody["tracks"]) == (None, True, [])
+
+
+def test_the_page_shows_the_steps(client: FlaskClient) -> None:
+    """The list says where it leads, each song its step; the switch stands as asked, a link does without a script."""
+    page = BeautifulSoup(client.get("/?emotion=sad&lift=1").text, "html.parser")
+    assert page.select_one(".list h2").text == "From sad to happy"
+    assert [cell["data-step"] for cell in page.select("th.title[data-step]")] == ["sad"] * 5 + ["neutral"] * 5 + [
+        "happy"
+    ] * 5
+    assert "15 songs for sad of 3 lists" in " ".join(page.select_one("caption").text.split())
+    assert page.select_one("#lift").has_attr("checked")
+    assert page.select_one("noscript a[href='/?emotion=sad']").text.strip() == "As it is"
+    plain = BeautifulSoup(client.get("/?emotion=sad").text, "html.parser")
+    assert plain.select("[data-step]") == []
+    assert not plain.select_one("#lift").has_attr("checked")
+    assert plain.select_one("noscript a[href='/?emotion=sad&lift=1']").text.strip() == "Lift me up"
+    assert plain.select_one("footer a[href='/split']").text == "Split a playlist by mood"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield launched
+        launched.close()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
+def test_the_switch_stays_on_while_the_mood_follows(chromium: Any) -> None:
+    """Lifted is a way of listening: it lasts through other moods, back, a reload, and whatever the camera sees."""
+    with running(VISAGE_SOURCE="demo", VISAGE_DWELL="1") as made:
+        page = chromium.new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(f"{made.address}/?emotion=sad")
+        page.locator("#lift").check()
+        page.locator(".list[data-lifted][data-emotion=sad]").wait_for()
+        assert page.url.endswith("/?emotion=sad&lift=1")
+        assert page.locator("#announce").inner_text() == "From sad to happy. 15 songs."
+        page.locator("#chips a[data-emotion=fear]").click()
+        page.locator(".list[data-lifted][data-emotion=fear]").wait_for()
+        page.go_back()
+        page.locator(".list[data-lifted][data-emotion=sad]").wait_for()
+        page.reload()
+        assert page.locator("#lift").is_checked()
+        page.locator("#follow").click()
+        page.locator("#ways a[data-way=server]").click()
+        page.locator("#start").click()
+        page.locator(".list[data-lifted]:not([data-emotion=''])").wait_for(timeout=60_000)
+        page.locator("#lift").uncheck()
+        page.locator(".list:not([data-lifted])").wait_for()
+        assert "lift" not in page.url
+        page.close()
+        assert wrong == []
+
+
+# -- labelled lists drive the site
+
+
+def test_labelled_lists_drive_the_site(camera: Camera, tmp_path: Path) -> None:
+    """A table of songs becomes labels, the labels lists, and the site shows them: the commands as processes."""
+    rows: list[list[object]] = [
+        [track_id(100 * j + i), f"{mood} {i}", f"Artist {i}", *sound]
+        for j, (mood, sound) in enumerate(SOUNDS.items())
+        for i in range(8)
+    ]
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    table = write(tmp_path / "songs.csv", rows)
+    assert run("label", table, "--out", tmp_path / "labelled.csv").returncode == 0
+    assert run("playlists", tmp_path / "labelled.csv", "--songs", songs, "--top", 5).returncode == 0
+    splitter = make_splitter({"FEATURES": str(table), "LOOKUP": "off"})
+    site = create_app({"TESTING": True}, Services(camera.recognizer, camera, Catalog(songs), None, splitter))
+    ask = site.test_client().get
+    for mood in SOUNDS:
+        page = BeautifulSoup(ask(f"/songs?emotion={mood}").text, "html.parser")
+        assert [cell.text for cell in page.select("th.title")][1:] == [f"{mood} {i}" for i in range(5)]
+    lifted = ask("/songs?emotion=angry&lift=1", headers={"Accept": "application/json"}).get_json()
+    assert lifted["steps"] == ["angry"] * 5 + ["neutral"] * 5 + ["happy"] * 5
+    tracks = read_tracks(songs / "sad.csv")[0]
+    assert {(track.valence, track.energy) for track in tracks} == {(0.2, 0.25)}
+
+
+def test_the_site_as_a_process_reads_the_folder(tmp_path: Path) -> None:
+    """VISAGE_SONGS and VISAGE_FEATURES are what the real site serves from."""
+    lists(tmp_path, n=3)
+    script = (
+        "from app import create_app; app = create_app({'SOURCE': 'demo'});"
+        "answer = app.test_client().get('/songs?emotion=fear', headers={'Accept': 'application/json'});"
+        "print(answer.get_json()['tracks'][0]['title']);"
+        "print(app.extensions['visage'].splitter.table is not None); app.extensions['visage'].close()"
+    )
+    environment = os.environ | {
+        "VISAGE_SONGS": str(tmp_path),
+        "VISAGE_FEATURES": str(made_table(tmp_path / "features.csv")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "fear 0\nTrue\n"), done.stderr
