@@ -601,7 +601,7 @@ def follow(
     size = frame.shape[1], frame.shape[0]
     at = max(at, last.reading.at) if last.reading else at  # another machine's clock may be ahead
     scan = last.since + 1 >= LOOK_EVERY
-    faces = recognizer.recognize(frame, () if scan else [_box_at(place, size) for place in last.near])
+    faces = recognizer.for_films().recognize(frame, () if scan else [_box_at(place, size) for place in last.near])
     chosen = main_face(faces, _box_at(last.chosen, size) if last.chosen else None)
     reading = read(last.reading, chosen.prediction if chosen else None, at, rules)
     seen = tuple(

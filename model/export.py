@@ -157,7 +157,7 @@ def _card(run: Path, settings: Settings, temperature: float, data: Path, reports
         "settings": json.loads((run / "settings.json").read_text(encoding="utf-8")),
         "seed": settings.seed,
         "temperature": round(temperature, 4),
-        "data": {"file": data.name, "sha256": _digest(data)},
+        "data": {"file": data.name, "sha256": digest(data)},
         "validation": shipped.as_dict(),
         "float32_accuracy": round(reports["keras"].accuracy, 4),
     }
@@ -177,7 +177,7 @@ def _settings(run: Path) -> Settings:
     return Settings(**{**saved, "widths": tuple(saved["widths"])})
 
 
-def _digest(data: Path) -> str | None:
+def digest(data: Path) -> str | None:
     if not data.is_file():
         return None
     with data.open("rb") as file:

@@ -50,7 +50,12 @@ class Recognizer:
 
     def for_video(self) -> Recognizer:
         """A recognizer for the frames of one video, which remembers where the faces were."""
-        return Recognizer(FaceTracker(self.detector), self.classify)
+        return Recognizer(FaceTracker(self.for_films().detector), self.classify)
+
+    def for_films(self) -> Recognizer:
+        """One that remembers nothing, for frames whose caller does: stricter about faces that are not `near`."""
+        detector = self.detector
+        return Recognizer(detector.for_films(), self.classify) if isinstance(detector, NetworkDetector) else self
 
 
 def load_recognizer(engine: str = "litert", weights: Path = WEIGHTS) -> Recognizer:

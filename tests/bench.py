@@ -26,8 +26,9 @@ import psutil
 
 from camera import Follower, annotate, encode_jpeg, frames
 from model.demo import LOOP_SECONDS, demo_frame
+from model.detector import NetworkDetector
 from model.emotions import Smoothing
-from model.faces import Frame, HaarDetector, crop_faces
+from model.faces import Frame, crop_faces
 from model.recognizer import LiteRTClassifier, load_recognizer
 
 ROOT = Path(__file__).parent.parent
@@ -54,14 +55,14 @@ def film(clip: str | None) -> list[Frame]:
 def stages(pictures: list[Frame]) -> None:
     """Each step of a frame, on one thread."""
     cv2.setNumThreads(1)
-    recognizer, haar = load_recognizer().for_video(), HaarDetector()
+    recognizer, detector = load_recognizer().for_video(), NetworkDetector()
     classify, follower = LiteRTClassifier(), Follower(Smoothing())
     spent: dict[str, list[float]] = {
         name: [] for name in ("find, whole frame", "find, following", "read one face", "annotate", "encode")
     }
     for i, frame in enumerate(pictures):
         if i % 5 == 0:
-            spent["find, whole frame"].append(milliseconds(lambda frame=frame: haar.detect(frame)))
+            spent["find, whole frame"].append(milliseconds(lambda frame=frame: detector.detect(frame)))
         spent["find, following"].append(milliseconds(lambda frame=frame: recognizer.detector.detect(frame)))
         faces = recognizer.recognize(frame)
         if faces:
@@ -104,7 +105,7 @@ def against_predict(pictures: list[Frame]) -> None:
 
     network = keras.models.load_model(ROOT / "model/weights/emotion.keras", compile=False)
     classify = LiteRTClassifier()
-    box = HaarDetector().detect(pictures[30])[0]
+    box = NetworkDetector().detect(pictures[30])[0]
     crop = crop_faces(pictures[30], [box])
     network.predict(crop, verbose=0)
     old = [milliseconds(lambda: network.predict(crop, verbose=0)) for _ in range(30)]

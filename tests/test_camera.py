@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -306,7 +306,7 @@ def test_a_crash_in_the_recognizer_is_shown(source: Source, caplog: pytest.LogCa
     """An error nobody foresaw becomes an error picture and a log entry; the stream goes on."""
 
     class Broken(FixedDetector):
-        def detect(self, frame: Frame) -> list[Box]:
+        def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
             raise ZeroDivisionError("a bug")
 
     camera = Camera("fake", StubRecognizer(Broken(), lambda faces: faces), open_frames=source)

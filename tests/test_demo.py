@@ -10,8 +10,9 @@ import pytest
 
 from model import demo
 from model.demo import ATLAS, LOOP_SECONDS, ORDER, SECONDS_EACH, DemoError, demo_frame, emotion_at
+from model.detector import NetworkDetector
 from model.emotions import EMOTIONS, Emotion
-from model.faces import HaarDetector, to_grey
+from model.faces import to_grey
 from model.recognizer import WeightsError, load_recognizer
 
 STEPS = np.arange(0.0, LOOP_SECONDS, 0.5)
@@ -42,11 +43,11 @@ def test_the_same_time_gives_the_same_frame() -> None:
 
 def test_exactly_one_face_is_found() -> None:
     """The detector finds one face, in the middle and of a good size, in all frames but one in fifty."""
-    detector = HaarDetector()
+    detector = NetworkDetector()
     found = [detector.detect(demo_frame(t)) for t in STEPS]
     assert np.mean([len(boxes) == 1 for boxes in found]) >= 0.98
     for box in (boxes[0] for boxes in found if boxes):
-        assert 200 <= box.width <= 340
+        assert 180 <= box.width <= 340
         assert abs(box.x + box.width / 2 - 320) < 40
 
 

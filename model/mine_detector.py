@@ -1,0 +1,88 @@
+"""Collect what a trained detector takes for faces: `python -m model.mine_detector --data faces.zip`.
+
+Writes hard.csv (`file,x,y,w,h,score`) beside the run: places in pictures of the training split with a score of
+LEAST or more that no labelled face overlaps. `python -m model.train_detector --hard runs/detector/hard.csv`
+pastes them into its scenes (Sung and Poggio, "Example-Based Learning for View-Based Human Face Detection",
+1998, called it bootstrapping). Detectors miss faces, so labels do too: look at the best ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from model.detector import NetworkDetector, overlaps
+from model.detector_set import LabelError, Picture, load
+from model.export import ExportError, to_litert
+from model.export_detector import trained_network, write_card
+from model.litert import WeightsError
+
+logger = logging.getLogger(__name__)
+
+LEAST = 0.25  # score
+SURE = 0.6  # score from which, in a picture with faces, it is more likely a face that has no label
+APART = 0.1  # overlap with a labelled face, at most
+SCALES = (1.0, 0.6, 0.35)
+
+
+def mined(detector: NetworkDetector, pictures: Sequence[Picture]) -> Iterator[tuple[str, np.ndarray, float]]:
+    """File, box and score of every mistake."""
+    for picture in tqdm(pictures, unit="picture", mininterval=5, file=sys.stderr):
+        labelled = picture.faces.boxes
+        for scale in SCALES:
+            small = cv2.resize(picture.pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            found = detector.find(small, LEAST).moved(1 / scale)
+            for box, score in zip(found.boxes, found.scores, strict=True):
+                unlabelled = not len(labelled) or (_touches(box, labelled) <= APART).all()
+                if unlabelled and (score < SURE or not len(labelled)):
+                    yield picture.name, box, float(score)
+
+
+def _touches(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The larger of overlap and share of `box` that lies in each of `others`."""
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
+    return np.maximum(overlaps(box[None], others)[0], np.prod((high - low).clip(0), axis=1) / np.prod(box[2:]))
+
+
+def mine(run: Path, data: Path) -> Path:
+    """Write the run's hard.csv; where it is."""
+    network, _ = trained_network(run)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "detector.tflite").write_bytes(to_litert(network))
+        write_card({"threshold": LEAST, "film_threshold": LEAST}, Path(folder))
+        rows = list(mined(NetworkDetector(Path(folder)), load(data, "train")))
+    table = run / "hard.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "x", "y", "w", "h", "ignore", "score"])
+        for name, box, score in sorted(rows, key=lambda row: -row[2]):
+            writer.writerow([name, *(f"{edge:.1f}" for edge in box), 0, f"{score:.3f}"])
+    logger.info("%d mistakes in %s", len(rows), table)
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(prog="python -m model.mine_detector", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", type=Path, default=Path("runs/detector"), help="the folder of the run (%(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="a folder or a zip with labels.csv and pictures")
+    chosen = parser.parse_args(arguments)
+    try:
+        mine(chosen.run, chosen.data)
+    except (ExportError, LabelError, WeightsError) as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Train the face detector: `python -m model.train_detector --data faces.zip`.
+
+`--data` is a folder or a zip with labels.csv (see model.detector_set). A run lives in a folder of its own, as
+the emotion network's does (see model.train); `--resume` continues it as if it had never stopped. The shipped
+detector is replaced only by `python -m model.export_detector`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+
+from model.detector_network import BLOCKS, DEEPEST, MERGED, WIDTHS, build_detector
+from model.detector_scenes import TILT, Album, Patch, make_scene
+from model.detector_set import LabelError, load, load_patches
+from model.detector_targets import detector_loss, targets
+from model.train import Progress, Run, WarmCosine, begin, begin_with
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_SCENES = 192
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what comes out of a run, saved beside its weights."""
+
+    epochs: int = 50
+    scenes: int = 8000  # an epoch
+    batch: int = 32
+    side: int = 160  # pixels of a scene
+    tilt: float = TILT  # degrees: the standard deviation of a face's roll
+    peak_rate: float = 2e-3
+    warm_up: float = 1.0  # epochs
+    weight_decay: float = 0.02
+    widths: tuple[int, ...] = WIDTHS
+    blocks: tuple[int, ...] = BLOCKS
+    merged: int = MERGED
+    start: str = ""  # a .keras file of the same network whose weights the run begins with
+    hard: str = ""  # a table of patches that were taken for faces (see model.mine_detector)
+    precision: str = "float32"
+    seed: int = 2013
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of new scenes; they follow from seed, epoch and place, so a resumed run repeats them."""
+
+    def __init__(self, album: Album, settings: Settings, epoch: int = 0) -> None:
+        super().__init__(workers=1)
+        self.album, self.settings, self.epoch = album, settings, epoch
+
+    def __len__(self) -> int:
+        return max(1, self.settings.scenes // self.settings.batch)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self.settings.seed, self.epoch, index])
+        return scenes(self.album, self.settings.batch, self.settings.side, rng)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+
+def scenes(album: Album, count: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (count, side, side, 3) float32 of new scenes, and the targets for them."""
+    made = [make_scene(album, side, rng) for _ in range(count)]
+    return np.stack([pixels for pixels, _ in made]).astype(np.float32), np.stack([targets(f, side) for _, f in made])
+
+
+def compiled(settings: Settings) -> keras.Model:
+    """A new network with its optimizer and schedule."""
+    keras.mixed_precision.set_global_policy(settings.precision)
+    network = build_detector(settings.widths, settings.blocks, settings.merged)
+    steps_an_epoch = max(1, settings.scenes // settings.batch)
+    steps, warm_up = settings.epochs * steps_an_epoch, max(1, int(settings.warm_up * steps_an_epoch))
+    optimizer = keras.optimizers.AdamW(
+        WarmCosine(settings.peak_rate, warm_up, steps), weight_decay=settings.weight_decay, global_clipnorm=10.0
+    )
+    optimizer.exclude_from_weight_decay(var_names=["beta", "gamma", "bias"])
+    network.compile(optimizer, detector_loss, jit_compile=False)
+    return network
+
+
+def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Model:
+    """Run or resume the training in `out` and return the trained network."""
+    if settings.side % DEEPEST:
+        raise SystemExit(f"--side is {settings.side}: choose a multiple of {DEEPEST}")
+    run = Run(out, settings.seed)
+    pictures = load(data, "train")
+    hard = load_patches(Path(settings.hard), pictures) if settings.hard else []
+    album, known = Album(pictures, [Patch(*one) for one in hard], settings.tilt), Album(load(data, "val"))
+    start = begin(run, settings, resume)
+    keras.utils.set_random_seed(settings.seed)
+    cv2.setNumThreads(1)
+    network, batches = compiled(settings), Batches(album, settings, epoch=start)
+    if start:
+        run.continue_in(network)
+    elif settings.start:
+        begin_with(network, Path(settings.start))
+    logger.info("%d pictures, %d parameters, %s", len(pictures), network.count_params(), keras.backend.backend())
+    count = min(VALIDATION_SCENES, settings.scenes)
+    network.fit(
+        batches,
+        epochs=settings.epochs,
+        initial_epoch=start,
+        validation_data=scenes(known, count, settings.side, np.random.default_rng(settings.seed)),
+        validation_batch_size=settings.batch,
+        shuffle=False,
+        callbacks=[run, Progress(settings.epochs, len(batches), start)],
+        verbose=0,
+    )
+    return network
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; each setting of a number or a name is a flag of its own."""
+    parser = argparse.ArgumentParser(prog="python -m model.train_detector", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="a folder or a zip with labels.csv and pictures")
+    parser.add_argument("--out", type=Path, default=Path("runs/detector"), help="the folder of the run (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    for field in fields(Settings):
+        if isinstance(field.default, int | float | str):
+            flag = "--" + field.name.replace("_", "-")
+            parser.add_argument(flag, type=type(field.default), default=field.default, help="(%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    chosen = parse(arguments)
+    flags = {name: value for name, value in vars(chosen).items() if name in Settings.__dataclass_fields__}
+    try:
+        train(chosen.data, chosen.out, Settings(**flags), chosen.resume)
+    except LabelError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
