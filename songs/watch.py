@@ -89,6 +89,7 @@ Load = Callable[[str], Recognizer]
 def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -> int:
     """Watch what the command line names; the exit code."""
     options = parser().parse_args(arguments)
+    Stopped.asked = 0
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
@@ -209,6 +210,7 @@ def _timed(frames: Iterator[Frame], rate: float) -> Iterator[tuple[float, Frame]
     """Frames with their time in seconds from the first: by a film's `rate`, or by the clock for what is live (0)."""
     start = None
     for count, frame in enumerate(frames):
+        _stop_if_asked()
         now = time.monotonic()
         start = now if start is None else start
         yield (count / rate if rate else now - start), frame
@@ -249,6 +251,7 @@ def _watch_photos(
     broken = 0
     with terminal.counting(len(photos), "photos"):
         for photo, target in zip_longest(terminal.counted(photos), targets):
+            _stop_if_asked()
             try:
                 content, still = _read_photo(photo)
             except SourceError as error:
@@ -422,8 +425,7 @@ def _loaded(load: Load, engine: str) -> Recognizer:
     with without_noise():
         recognizer = load(engine)
         recognizer.recognize(demo_frame(0.0))  # a network is built, and talks, when it is first used
-    if Stopped.asked:  # a library that was being imported took the exception for a failure of its own
-        raise Stopped(Stopped.asked)
+    _stop_if_asked()
     return recognizer
 
 
@@ -436,6 +438,12 @@ def _stop(number: int, at: FrameType | None) -> None:
         os.write(2, b"\n")  # the terminal has just shown ^C; a print could meet another in the middle
     Stopped.asked = number
     raise Stopped(number)
+
+
+def _stop_if_asked() -> None:
+    """Stop after all, if a library took the exception of a signal for a failure of its own."""
+    if Stopped.asked:
+        raise Stopped(Stopped.asked)
 
 
 def _close_output() -> None:

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -49,8 +51,9 @@ def stub(*boxes: Box) -> Callable[[str], Recognizer]:
 
 @pytest.fixture(autouse=True)
 def signals_stay() -> Iterator[None]:
-    """A command that ran in this process leaves the process's signals as they were."""
+    """A command that ran in this process leaves its signals as they were; Ctrl-C works in a shell's background too."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, action in kept.items():
         signal.signal(number, action)
@@ -564,6 +567,30 @@ def test_a_signal_ends_a_live_source_with_its_film_saved(tmp_path: Path, number:
     assert re.fullmatch(rf"{re.escape(str(target))}: \d+\.\d seconds saved\n", complaints)
     assert len(frames_of(target)) >= 6
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_signal_that_a_library_swallows_still_ends_the_run() -> None:
+    """Whoever takes the exception for a failure of its own delays the end by a frame, and no more."""
+
+    def load(engine: str) -> Recognizer:
+        return Recognizer(Careless(), stub()(engine).classify)
+
+    assert watch.main(["demo", "--every", "0"], load) == 128 + signal.SIGINT
+
+
+class Careless:
+    """A detector that is interrupted at its third frame, and takes no notice."""
+
+    frames = 0
+
+    def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
+        self.frames += 1
+        if self.frames == 3:
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+        assert self.frames < 9
+        return []
 
 
 def test_what_is_to_outlive_its_terminal_does(run: Callable[..., Answer], tmp_path: Path) -> None:
