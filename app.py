@@ -16,7 +16,6 @@ import re
 import secrets
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,7 +33,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from werkzeug.exceptions import ClientDisconnected, HTTPException, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from model.emotions import EMOTIONS, Emotion, Prediction, Reading, Smoothing, blend
+from model.emotions import EMOTIONS, Emotion, Reading, Smoothing, described
 from model.visitors import BusyError, Followed, Limits
 
 if TYPE_CHECKING:
@@ -564,12 +563,7 @@ def _reading(reading: Reading | None) -> dict[str, Any] | None:
     """The reading as JSON; null until a mood has settled."""
     if reading is None or reading.emotion is None:
         return None
-    shares = _shares(reading.prediction)
-    return {"emotion": reading.emotion, "confidence": round(reading.confidence, 4), "probabilities": shares}
-
-
-def _shares(prediction: Prediction) -> dict[Emotion, float]:
-    return {emotion: round(p, 4) for emotion, p in prediction.by_emotion().items()}
+    return described(reading.emotion, reading.confidence, reading.prediction)
 
 
 # -- pictures that visitors send -------------------------------------------------------------------
@@ -665,26 +659,10 @@ def _looked_at() -> tuple[Still, Sequence[SeenFace], Reading | None]:
 
 def _answer(still: Still, faces: Sequence[SeenFace], reading: Reading | None) -> dict[str, Any]:
     """What is seen in a picture, as JSON; boxes in pixels of the picture as it came."""
-    answer: dict[str, Any] = {
-        "faces": [
-            {
-                "box": list(face.box.scaled(still.scale)),
-                "emotion": face.emotion,
-                "confidence": round(face.confidence, 4),
-                "probabilities": _shares(face.reading.prediction),
-            }
-            for face in faces
-        ],
-        "reading": _reading(reading),
-        "image": {"width": still.width, "height": still.height},
-    }
-    if reading and answer["reading"]:
-        answer["reading"]["songs"] = reading.songs
-    if len(faces) > 1:
-        room = blend([face.reading.prediction for face in faces])
-        shares = _shares(room)
-        answer["room"] = {"emotion": room.emotion, "confidence": round(room.confidence, 4), "probabilities": shares}
-    return answer
+    from camera import SeenFace, seen_as_json
+
+    faces = [SeenFace(face.box.scaled(still.scale), face.reading) for face in faces]
+    return seen_as_json(faces, reading, (still.width, still.height))
 
 
 def _photo_page(emotion: Emotion | None = None, told: str = "", photo: dict[str, Any] | None = None) -> str:
@@ -1002,31 +980,16 @@ def serve(shared: str = "") -> Flask:
     """The website for gunicorn. What keeps it from starting is said in a line, and gunicorn stops."""
     from camera import warm_up
     from model.recognizer import WeightsError
+    from songs.report import without_noise
 
     try:
-        with _without_greeting():
+        with without_noise(GREETING):
             app = create_app(shared=Path(shared) if shared else None)
             warm_up(app.extensions["visage"].recognizer)
             return app
     except (SettingsError, WeightsError) as error:
         print(f"Visage FM cannot start: {error}", file=sys.stderr)
         raise SystemExit(BOOT_ERROR) from None
-
-
-@contextmanager
-def _without_greeting() -> Iterator[None]:
-    """LiteRT says on the error output which delegate it has made, whatever it is told; all else passes."""
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            said.seek(0)
-            lines = said.read().decode(errors="replace").splitlines(keepends=True)
-            sys.stderr.write("".join(line for line in lines if "XNNPACK delegate" not in line))
 
 
 def main() -> None:
@@ -1039,6 +1002,7 @@ def main() -> None:
     serve().run(settings["HOST"], settings["PORT"], threaded=True)
 
 
+GREETING = re.compile(rb".*XNNPACK delegate")  # LiteRT says which it has made, whatever it is told
 BOOT_ERROR = 3  # the exit code on which gunicorn stops instead of trying again
 
 if __name__ == "__main__":

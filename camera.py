@@ -26,7 +26,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from types import TracebackType
-from typing import IO, ClassVar, Literal, Protocol
+from typing import IO, Any, ClassVar, Literal, Protocol
 from urllib.parse import urlsplit
 
 # macOS: OpenCV asks for permission on the main thread only; the system itself asks when the camera opens.
@@ -38,7 +38,7 @@ import cv2
 import numpy as np
 
 from model.demo import demo_frame
-from model.emotions import Reading, Smoothing, read
+from model.emotions import Reading, Smoothing, blend, described, read
 from model.faces import Box, Face, Frame, main_face
 from model.recognizer import Recognizer
 from model.visitors import Followed, Place
@@ -556,6 +556,25 @@ class SeenFace:
     @property
     def confidence(self) -> float:
         return self.reading.confidence
+
+
+def seen_as_json(faces: Sequence[SeenFace], reading: Reading | None, size: tuple[int, int]) -> dict[str, Any]:
+    """What is seen in a picture of `size`, its width and height, as JSON: for the site and for the command line."""
+    answer: dict[str, Any] = {
+        "faces": [
+            {"box": list(face.box), **described(face.emotion, face.confidence, face.reading.prediction)}
+            for face in faces
+        ],
+        "reading": None,
+        "image": {"width": size[0], "height": size[1]},
+    }
+    if reading and reading.emotion:
+        mood = described(reading.emotion, reading.confidence, reading.prediction)
+        answer["reading"] = {**mood, "songs": reading.songs}
+    if len(faces) > 1:
+        room = blend([face.reading.prediction for face in faces])
+        answer["room"] = described(room.emotion, room.confidence, room)
+    return answer
 
 
 class Follower:

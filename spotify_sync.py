@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import io
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.emotions import EMOTIONS, Emotion
-from songs.catalog import Track, read_tracks, replace_text, write_tracks
+from songs.catalog import Track, read_tracks, replace_text, take_any_title, write_tracks
 from songs.spotify import (
     LOG_IN,
     CannotRunError,
@@ -62,8 +61,7 @@ COPY_IT = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit code is for cron."""
     logging.getLogger("spotipy").setLevel(logging.CRITICAL)  # it logs tokens
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a title must not end a run that prints to an old console
+    take_any_title(sys.stdout)
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         return int(options.command(options, settings_from(os.environ, HERE / ".env")))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 
 class Emotion(StrEnum):
@@ -78,6 +79,12 @@ def blend(predictions: Sequence[Prediction]) -> Prediction:
     """
     columns = zip(*(prediction.probabilities for prediction in predictions), strict=True)
     return Prediction(tuple(sum(column) / len(predictions) for column in columns))
+
+
+def described(emotion: str, confidence: float, prediction: Prediction) -> dict[str, Any]:
+    """A mood, how sure it is and all shares, as JSON; rounded to four places."""
+    shares = {name: round(share, 4) for name, share in prediction.by_emotion().items()}
+    return {"emotion": emotion, "confidence": round(confidence, 4), "probabilities": shares}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TextIO, TypeVar
 
 from model.emotions import EMOTIONS, Emotion
 
@@ -148,6 +148,13 @@ def measure(text: str) -> float | None:
         if 0 <= (number := float(text)) <= 1:
             return number
     return None
+
+
+def take_any_title(*streams: TextIO) -> None:
+    """Let a title that a console cannot show, of an old code page, not end a run that prints it."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
-import io
 import os
 import sys
 from collections import Counter, defaultdict
@@ -19,7 +18,7 @@ from pathlib import Path
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, label
-from songs.catalog import Track, measure, read_tracks, write_tracks
+from songs.catalog import Track, measure, read_tracks, take_any_title, write_tracks
 from songs.features import SONG_COLUMNS, id_in
 
 NAMES = {  # how tables in circulation call a column
@@ -47,9 +46,7 @@ Song = tuple[float, int, Track]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a title must not end a run that prints to an old console
+    take_any_title(sys.stdout, sys.stderr)
     try:
         options.command(options)
         sys.stdout.flush()

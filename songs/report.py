@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from camera import SeenFace
-from model.emotions import Emotion, Prediction, Reading, blend
+from camera import SeenFace, seen_as_json
+from model.emotions import Emotion, Reading
 from songs.catalog import Catalog, Track
 
 if TYPE_CHECKING:
@@ -64,21 +64,7 @@ def as_json(sight: Sight) -> dict[str, Any]:
     where: dict[str, Any] = (
         {"file": sight.name} if sight.at is None else {"source": sight.name, "at": round(sight.at, 3)}
     )
-    faces = [
-        {"box": list(face.box), **_moods(face.emotion, face.reading.prediction, face.confidence)}
-        for face in sight.faces
-    ]
-    width, height = sight.size
-    answer = {**where, "faces": faces, "reading": None, "image": {"width": width, "height": height}}
-    if sight.mood and sight.reading:
-        answer["reading"] = {
-            **_moods(sight.mood, sight.reading.prediction, sight.reading.confidence),
-            "songs": sight.songs,
-        }
-    if len(faces) > 1:
-        room = blend([face.reading.prediction for face in sight.faces])
-        answer["room"] = _moods(room.emotion, room, room.confidence)
-    return answer
+    return {**where, **seen_as_json(sight.faces, sight.reading, sight.size)}
 
 
 class Lines:
@@ -205,8 +191,8 @@ class Terminal:
 
 
 @contextmanager
-def without_noise() -> Iterator[None]:
-    """Keep back what libraries write to stderr meanwhile, then pass on all of it but NOISE. One thread at a time."""
+def without_noise(noise: re.Pattern[bytes] = NOISE) -> Iterator[None]:
+    """Keep back what is written to stderr meanwhile, then pass on all lines but `noise`. One thread at a time."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as kept:
@@ -217,7 +203,7 @@ def without_noise() -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             kept.seek(0)
-            os.write(2, b"".join(line for line in kept if not NOISE.match(line)))
+            os.write(2, b"".join(line for line in kept if not noise.match(line)))
 
 
 def _gist(sight: Sight) -> object:
@@ -227,11 +213,6 @@ def _gist(sight: Sight) -> object:
 
 def _label(face: SeenFace) -> str:
     return f"{face.emotion}{'' if face.reading.emotion else '?'} {face.confidence:.0%}"
-
-
-def _moods(emotion: str, prediction: Prediction, confidence: float) -> dict[str, Any]:
-    shares = {name: round(share, 4) for name, share in prediction.by_emotion().items()}
-    return {"emotion": emotion, "confidence": round(confidence, 4), "probabilities": shares}
 
 
 def _clock(seconds: float) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES, Mood, SongMoods, SongMoodsError, load_song_moods
 from model.song_table import TableError
-from songs.catalog import Track
+from songs.catalog import Track, take_any_title
 from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
@@ -176,9 +176,7 @@ def _named(song: Song, sound: Sound | None) -> Song:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Split a file of songs."""
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a title must not end a run that prints to an old console
+    take_any_title(sys.stdout, sys.stderr)
     try:
         return _run(options)
     except (SplitError, FeaturesError, LookupFailedError, SongMoodsError, TableError) as error:

@@ -7,7 +7,6 @@ docs/command-line.md shows it. Exit codes: 0 fine, 1 a source that cannot be rea
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import os
 import signal
@@ -44,7 +43,7 @@ from model.demo import demo_frame
 from model.emotions import Prediction, Reading, Smoothing
 from model.faces import Frame
 from model.recognizer import Recognizer, WeightsError, load_recognizer
-from songs.catalog import Catalog
+from songs.catalog import Catalog, take_any_title
 from songs.report import Every, Lines, Sight, Terminal, without_noise
 
 READ_EVERY = 0.1  # seconds between the frames that are read: ten a second follow any expression
@@ -93,8 +92,7 @@ def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
-        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a title must not end a run that prints to an old console
+    take_any_title(sys.stdout, sys.stderr)
     for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background
             signal.signal(number, _stop)
