@@ -31,18 +31,19 @@ def build_detector(
     """
     pixels = keras.Input((None, None, 3), name="pixels")
     x = layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
-    x = _convolve(x, widths[0], strides=2)
+    x = _convolve(x, widths[0], "first", strides=2)
     maps = []
-    for width, count in zip(widths[1:], blocks, strict=True):
-        x = _convolve(x, width, strides=2)
-        for _ in range(count):
-            x = _residual(x, width)
+    for stage, (width, count) in enumerate(zip(widths[1:], blocks, strict=True), start=1):
+        x = _convolve(x, width, f"stage_{stage}", strides=2)
+        for block in range(1, count + 1):
+            x = _residual(x, width, f"stage_{stage}_block_{block}")
         maps.append(x)
     *finer, x = maps[1:]
-    x = _convolve(x, merged, size=1)
-    for one in reversed(finer):
-        x = layers.Add()([layers.UpSampling2D(2)(x), _convolve(one, merged, size=1)])
-    x = _convolve(x, merged)
+    x = _convolve(x, merged, "deepest", size=1)
+    for level in reversed(range(len(finer))):
+        across = _convolve(finer[level], merged, f"across_{level + 1}", size=1)
+        x = layers.Add()([layers.UpSampling2D(2)(x), across])
+    x = _convolve(x, merged, "merged")
     start = keras.initializers.Constant(_logit(PRIOR))
     score = layers.Conv2D(1, 1, bias_initializer=start, dtype="float32", name="score")(x)
     places = layers.Conv2D(OUTPUTS - 1, 1, dtype="float32", name="places")(x)
@@ -54,13 +55,13 @@ def _logit(share: float) -> float:
 
 
 def _convolve(
-    x: keras.KerasTensor, width: int, strides: int = 1, size: int = 3, activate: bool = True
+    x: keras.KerasTensor, width: int, name: str, strides: int = 1, size: int = 3, activate: bool = True
 ) -> keras.KerasTensor:
-    x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False)(x)
-    x = layers.BatchNormalization()(x)
+    x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False, name=name)(x)
+    x = layers.BatchNormalization(name=f"{name}_norm")(x)
     return layers.ReLU()(x) if activate else x
 
 
-def _residual(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
-    y = _convolve(_convolve(x, width), width, activate=False)
+def _residual(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
+    y = _convolve(_convolve(x, width, f"{name}_a"), width, f"{name}_b", activate=False)
     return layers.ReLU()(layers.Add()([x, y]))

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,15 @@ class Golden:
     probabilities: np.ndarray
 
 
-def trained_network(checkpoint: Path, settings: Settings) -> keras.Model:
-    """The checkpoint's weights in a float32 network that gives logits."""
+def trained_network(checkpoint: Path, build: Callable[[], keras.Model], whose: str) -> keras.Model:
+    """A float32 network from `build` with the checkpoint's weights; ExportError when they are not `whose`."""
     keras.mixed_precision.set_global_policy("float32")
     try:
         trained = keras.models.load_model(checkpoint, compile=False)
-        network = build_network(settings.widths, settings.blocks, settings.dropout)
+        network = build()
         network.set_weights(trained.get_weights())
     except (OSError, ValueError) as error:
-        raise ExportError(f"{checkpoint} is not a checkpoint of this network: {error}") from error
+        raise ExportError(f"{checkpoint} is not a checkpoint of {whose}: {error}") from error
     return network
 
 
@@ -108,7 +109,11 @@ def check_golden(folder: Path) -> None:
 def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     """Make, check and move the four files from the run's checkpoint; what emotion.json says."""
     settings = _settings(run)
-    network = trained_network(run / "checkpoint.keras", settings)
+    network = trained_network(
+        run / "checkpoint.keras",
+        lambda: build_network(settings.widths, settings.blocks, settings.dropout),
+        "this network",
+    )
     validation = fer2013.load(data, "test")
     logits = network.predict(validation.pixels[..., None].astype(np.float32), batch_size=256, verbose=0)
     temperature = fitted_temperature(logits, validation.labels)
@@ -174,7 +179,7 @@ def _settings(run: Path) -> Settings:
         saved = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ExportError(f"no run at {run} ({error}): train first with python -m model.train") from error
-    return Settings(**{**saved, "widths": tuple(saved["widths"])})
+    return Settings(**{**saved, "widths": tuple(saved["widths"]), "blocks": tuple(saved["blocks"])})
 
 
 def digest(data: Path) -> str | None:

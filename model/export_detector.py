@@ -23,7 +23,7 @@ from model.detector import OUTPUTS, NetworkDetector
 from model.detector_figures import VERSIONS, Judged, figures, finder, in_rooms, judged
 from model.detector_network import DEEPEST, build_detector
 from model.detector_set import LabelError, Picture, load
-from model.export import ExportError, digest, to_litert
+from model.export import ExportError, digest, to_litert, trained_network
 from model.litert import WEIGHTS, WeightsError
 from model.train_detector import Settings
 
@@ -37,22 +37,18 @@ COMPARED = 24  # pictures
 FILES = ("detector.tflite", "detector.json")
 
 
-def trained_network(run: Path) -> tuple[keras.Model, Settings]:
+def trained_detector(run: Path) -> tuple[keras.Model, Settings]:
     """The checkpoint of a run as a float32 network, and the run's settings."""
     try:
         saved = json.loads((run / "settings.json").read_text(encoding="utf-8"))
         settings = Settings(**{**saved, "widths": tuple(saved["widths"]), "blocks": tuple(saved["blocks"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"no detector's run at {run} ({error}): train one with model.train_detector") from error
-    keras.mixed_precision.set_global_policy("float32")
-    checkpoint = run / "checkpoint.keras"
-    try:
-        trained = keras.models.load_model(checkpoint, compile=False)
-        network = build_detector(settings.widths, settings.blocks, settings.merged)
-        network.set_weights(trained.get_weights())
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{checkpoint} is not a checkpoint of a detector: {error}") from error
-    return network, settings
+
+    def build() -> keras.Model:
+        return build_detector(settings.widths, settings.blocks, settings.merged)
+
+    return trained_network(run / "checkpoint.keras", build, "a detector"), settings
 
 
 def chosen_threshold(versions: dict[str, list[Judged]]) -> float:
@@ -83,7 +79,7 @@ def _score(answers: np.ndarray) -> np.ndarray:
 
 def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     """Make, check and move the two files from the run's checkpoint; what detector.json says."""
-    network, settings = trained_network(run)
+    network, settings = trained_detector(run)
     pictures = load(data, "val")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
         folder = Path(beside)

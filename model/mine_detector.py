@@ -23,7 +23,7 @@ from tqdm import tqdm
 from model.detector import NetworkDetector, overlaps
 from model.detector_set import LabelError, Picture, load
 from model.export import ExportError, to_litert
-from model.export_detector import trained_network, write_card
+from model.export_detector import trained_detector, write_card
 from model.litert import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def _touches(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def mine(run: Path, data: Path) -> Path:
     """Write the run's hard.csv; where it is."""
-    network, _ = trained_network(run)
+    network, _ = trained_detector(run)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "detector.tflite").write_bytes(to_litert(network))
         write_card({"threshold": LEAST, "film_threshold": LEAST}, Path(folder))

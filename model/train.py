@@ -26,6 +26,7 @@ from model import fer2013
 from model.augment import augment
 from model.emotions import EMOTIONS
 from model.ferplus import Ballot, load_ballot
+from model.fused_norm import fuse_norms
 from model.network import BLOCKS, DROPOUT, WIDTHS, build_network
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,11 @@ class Settings:
     label_share: float = 0.7  # of a target; the FER+ votes have the rest
     smoothing: float = 0.05
     widths: tuple[int, ...] = WIDTHS
-    blocks: int = BLOCKS
+    blocks: tuple[int, ...] = BLOCKS
     dropout: float = DROPOUT
     augmentation: float = 1.0  # how far and how often pictures are changed
-    start: str = ""  # a .keras file of the same network whose weights the run begins with
+    rarity: float = 0.5  # pictures of rare emotions are repeated: (mean count / their count) ** this, rounded
+    start: str = ""  # a .keras file of this network, or of one with fewer blocks, whose weights the run begins with
     precision: str = "float32"
     seed: int = 2013
 
@@ -172,6 +174,14 @@ def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) 
     return (1 - settings.smoothing) * targets + settings.smoothing * uniform
 
 
+def repeated(faces: fer2013.FaceSet, rarity: float) -> fer2013.FaceSet:
+    """Pictures of rare emotions several times, of others once: see Settings.rarity."""
+    counts = np.bincount(faces.labels, minlength=len(EMOTIONS))
+    times = (counts[counts > 0].mean() / np.maximum(counts, 1)) ** rarity
+    times = np.maximum(1, np.rint(times)).astype(int)
+    return faces.only(np.repeat(np.arange(len(faces)), times[faces.labels]))
+
+
 def training_set(
     data: Path, ferplus: Path | None, settings: Settings, devices: int = 1
 ) -> tuple[np.ndarray, np.ndarray, fer2013.FaceSet]:
@@ -179,7 +189,7 @@ def training_set(
     train, validation = fer2013.load(data, "train"), fer2013.load(data, "test")
     copies = fer2013.near_copies(train.pixels, validation.pixels)
     logger.info("left out %d of %d training pictures that copy a validation picture", copies.sum(), len(train))
-    train = train.only(~copies)
+    train = repeated(train.only(~copies), settings.rarity)
     ballot = load_ballot(ferplus, train.names) if ferplus else None
     # Devices share each batch alike, so the last one must be a multiple of them.
     validation = validation.only(np.arange(len(validation) // devices * devices))
@@ -190,6 +200,7 @@ def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
     """A new network with its optimizer and schedule."""
     keras.mixed_precision.set_global_policy(settings.precision)
     network = build_network(settings.widths, settings.blocks, settings.dropout)
+    fuse_norms(network)
     steps, warm_up = settings.epochs * steps_an_epoch, max(1, int(settings.warm_up * steps_an_epoch))
     optimizer = keras.optimizers.SGD(
         WarmCosine(settings.peak_rate, warm_up, steps),
@@ -204,9 +215,15 @@ def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
 
 
 def begin_with(network: keras.Model, weights: Path) -> None:
-    """Give `network` the weights of a trained one; SystemExit when they are of another network or none."""
+    """Give the layers of `network` the weights of their namesakes in a trained one; others begin anew.
+
+    SystemExit when the file is of a network of which `network` is no extension, or of none.
+    """
     try:
-        network.set_weights(keras.models.load_model(weights, compile=False).get_weights())
+        trained = keras.models.load_model(weights, compile=False)
+        for layer in trained.layers:
+            if layer.weights:
+                network.get_layer(layer.name).set_weights(layer.get_weights())
     except (OSError, ValueError) as error:
         raise SystemExit(f"{weights} cannot be started from ({error}): give a .keras file of this network") from error
 

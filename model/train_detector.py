@@ -21,6 +21,7 @@ from model.detector_network import BLOCKS, DEEPEST, MERGED, WIDTHS, build_detect
 from model.detector_scenes import TILT, Album, Patch, make_scene
 from model.detector_set import LabelError, load, load_patches
 from model.detector_targets import detector_loss, targets
+from model.fused_norm import fuse_norms
 from model.train import Progress, Run, WarmCosine, begin, begin_with
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def compiled(settings: Settings) -> keras.Model:
     """A new network with its optimizer and schedule."""
     keras.mixed_precision.set_global_policy(settings.precision)
     network = build_detector(settings.widths, settings.blocks, settings.merged)
+    fuse_norms(network)
     steps_an_epoch = max(1, settings.scenes // settings.batch)
     steps, warm_up = settings.epochs * steps_an_epoch, max(1, int(settings.warm_up * steps_an_epoch))
     optimizer = keras.optimizers.AdamW(

@@ -21,7 +21,9 @@ from model.augment import augment
 from model.emotions import EMOTIONS, Emotion
 from model.ferplus import load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
+from model.network import build_network
 from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
+from model.train import begin_with, repeated
 from tests.conftest import ROOT
 
 
@@ -260,6 +262,30 @@ def test_a_run_begins_with_the_weights_of_another(trained: Path, folder: Path, t
     ours, theirs = (keras.models.load_model(checkpoint, compile=False) for checkpoint in checkpoints)
     for one, other in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
         assert np.abs(one - other).max() < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
+def test_a_deeper_network_begins_as_a_shallower_one(tmp_path: Path) -> None:
+    """Blocks that the start lacks begin as the identity: the answers are the same."""
+    pictures = np.stack([picture(seed) for seed in range(4)])[..., None].astype(np.float32)
+    shallow, deep = (build_network((4, 8, 8), blocks) for blocks in ((1, 0), (1, 2)))
+    for layer in shallow.layers:
+        layer.set_weights([np.random.default_rng(1).uniform(0.1, 0.5, w.shape) for w in layer.get_weights()])
+    shallow.save(tmp_path / "shallow.keras")
+    begin_with(deep, tmp_path / "shallow.keras")
+    answers = [keras.ops.convert_to_numpy(one(pictures, training=False)) for one in (deep, shallow)]
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-4)
+    deep.save(tmp_path / "deep.keras")
+    with pytest.raises(SystemExit, match="cannot be started from"):
+        begin_with(shallow, tmp_path / "deep.keras")
+
+
+def test_rare_emotions_are_shown_more_often() -> None:
+    """With a rarity of 0.5, an emotion a sixteenth as common as the mean comes about four times as often."""
+    labels = np.repeat(np.arange(7), [400, 20, 400, 400, 400, 400, 400])
+    faces = fer2013.FaceSet(np.zeros((len(labels), 48, 48), np.uint8), labels, tuple(map(str, range(len(labels)))))
+    assert np.bincount(repeated(faces, 0.5).labels).tolist() == [400, 80, 400, 400, 400, 400, 400]
+    assert np.bincount(repeated(faces, 0.0).labels).tolist() == np.bincount(labels).tolist()
 
 
 def test_a_start_that_is_no_network_is_named(folder: Path, tmp_path: Path) -> None:
