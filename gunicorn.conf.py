@@ -17,8 +17,9 @@ from gunicorn.workers.gthread import ThreadWorker
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from app import SettingsError, check_settings, signing_key
-from model.visitors import WAITING
+from web.lanes import WAITING
+from web.readings import signing_key
+from web.settings import SettingsError, check_settings
 
 _settings = check_settings(os.environ)
 _host = f"[{_settings['HOST']}]" if ":" in _settings["HOST"] else _settings["HOST"]

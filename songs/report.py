@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from camera import SeenFace, seen_as_json
 from model.emotions import Emotion, Reading
+from pictures.following import SeenFace, seen_as_json
 from songs.catalog import Catalog, Track
 
 if TYPE_CHECKING:

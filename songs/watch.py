@@ -21,28 +21,16 @@ from types import FrameType
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from camera import (
-    FPS,
-    Follower,
-    PictureError,
-    Recording,
-    SeenFace,
-    Showing,
-    SourceError,
-    Still,
-    annotate,
-    decode_image,
-    decode_still,
-    is_device,
-    is_url,
-    public_name,
-    save_picture,
-    shown_once,
-)
+import pictures  # noqa: F401 - first, or OpenCV is loaded without its settings
 from model.demo import demo_frame
 from model.emotions import Prediction, Reading, Smoothing
 from model.faces import Frame
 from model.recognizer import Recognizer, WeightsError, load_recognizer
+from pictures.drawing import annotate
+from pictures.following import Follower, SeenFace
+from pictures.recording import Recording, save_picture
+from pictures.sources import FPS, Showing, SourceError, is_device, is_url, public_name, shown_once
+from pictures.stills import PictureError, Still, decode_image, decode_still
 from songs.catalog import Catalog, take_any_title
 from songs.report import Every, Lines, Sight, Terminal, without_noise
 

@@ -24,12 +24,14 @@ import cv2
 import numpy as np
 import psutil
 
-from camera import Follower, annotate, encode_jpeg, frames
 from model.demo import LOOP_SECONDS, demo_frame
 from model.detector import NetworkDetector
 from model.emotions import Smoothing
 from model.faces import Frame, crop_faces
 from model.recognizer import LiteRTClassifier, load_recognizer
+from pictures.drawing import annotate, encode_jpeg
+from pictures.following import Follower
+from pictures.sources import frames
 
 ROOT = Path(__file__).parent.parent
 FRAMES = 300

@@ -27,8 +27,8 @@ import cv2
 import numpy as np
 import psutil
 
-from camera import encode_jpeg
 from model.demo import LOOP_SECONDS, demo_frame
+from pictures.drawing import encode_jpeg
 from tests.bench import ROOT, free_port, wait_for
 
 RATE = 5.0  # pictures a second of a visitor

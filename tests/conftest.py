@@ -12,12 +12,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import Services, create_app
+from app import create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
 from songs.catalog import Catalog
+from web.services import Services
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,159 +1,20 @@
-"""The camera: sources, pictures, and a life cycle that nobody can block."""
+"""The camera: a life cycle that nobody can block."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-import camera as module
-from camera import Camera, Follower, SourceError, TooManyViewersError, annotate, encode_jpeg, frames, public_name
-from model.emotions import Emotion, Prediction, Smoothing
-from model.faces import Box, Face, Frame
+from camera import Camera, TooManyViewersError
+from model.emotions import Emotion
+from model.faces import Box, Frame
 from model.recognizer import Recognizer
-from tests.conftest import FixedDetector, Source, StubRecognizer, eventually, grey_frame, row_of, stub_recognizer
-
-
-def decoded(jpeg: bytes) -> Frame:
-    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-
-
-def write_clip(path: Path, count: int = 5, size: tuple[int, int] = (320, 240), rate: float = 25) -> Path:
-    """A clip whose frames grow lighter."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, size)
-    for i in range(count):
-        writer.write(np.full((size[1], size[0], 3), 20 + i * 40, np.uint8))
-    writer.release()
-    return path
-
-
-def take(source: Iterator[Frame], count: int) -> list[Frame]:
-    taken = [next(source) for _ in range(count)]
-    source.close()  # type: ignore[attr-defined]
-    return taken
-
-
-# -- sources
-
-
-def test_a_file_plays_in_a_loop(tmp_path: Path) -> None:
-    """A clip of five frames gives twelve, starting again at its first."""
-    seen = take(frames(str(write_clip(tmp_path / "clip.avi"))), 12)
-    levels = [int(frame.mean()) for frame in seen]
-    assert levels[0] == pytest.approx(levels[5], abs=6)
-    assert levels[4] > levels[0] + 100
-
-
-def test_a_missing_file_says_which(tmp_path: Path) -> None:
-    """A path with nothing behind it names the path and what to do."""
-    with pytest.raises(SourceError, match=r"no file at .*nothing\.mp4.*VISAGE_SOURCE"):
-        next(frames(str(tmp_path / "nothing.mp4")))
-
-
-@pytest.mark.parametrize("content", [b"", b"not a video at all" * 100])
-def test_a_file_that_is_no_video_says_so(tmp_path: Path, content: bytes) -> None:
-    """An empty or foreign file is refused in words."""
-    path = tmp_path / "broken.mp4"
-    path.write_bytes(content)
-    with pytest.raises(SourceError, match="does not play as a video"):
-        next(frames(str(path)))
-
-
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    """A folder is refused like a missing file."""
-    with pytest.raises(SourceError, match="no file at"):
-        next(frames(str(tmp_path)))
-
-
-def test_a_missing_device_says_what_to_try() -> None:
-    """A device number without a camera asks whether it is plugged in."""
-    with pytest.raises(SourceError, match="no camera at 97: is it plugged in"):
-        next(frames("97"))
-
-
-def test_an_address_nobody_answers_says_so() -> None:
-    """A URL that refuses is named, without its password."""
-    with pytest.raises(SourceError, match=r"no picture from http://127\.0\.0\.1:9/cam") as error:
-        next(frames("http://user:secret@127.0.0.1:9/cam?key=1"))
-    assert "secret" not in str(error.value)
-
-
-def test_public_name_hides_secrets() -> None:
-    """User, password and query of a URL are for nobody's eyes; other sources stay as they are."""
-    assert public_name("rtsp://me:pw@10.0.0.2:554/live?token=x") == "rtsp://10.0.0.2:554/live"
-    assert public_name("clip.mp4") == "clip.mp4"
-
-
-def test_the_demo_is_a_source() -> None:
-    """The demo gives pictures like any camera."""
-    first, *_ = take(frames("demo"), 3)
-    assert (first.shape, first.dtype) == ((480, 640, 3), np.uint8)
-
-
-def test_large_frames_are_shrunk() -> None:
-    """A 4K frame reaches the site no wider than WIDEST."""
-    assert module._fitted(np.zeros((2160, 3840, 3), np.uint8)).shape == (720, 1280, 3)
-
-
-# -- pictures
-
-
-def test_annotate_draws_on_a_copy() -> None:
-    """The box is drawn where the face is, on a copy."""
-    frame = grey_frame()
-    follower = Follower(Smoothing())
-    follower.follow([Face(Box(200, 120, 160, 160), Prediction.of(row_of(Emotion.HAPPY)))], 0.0)
-    picture = annotate(frame, follower.faces)
-    assert (frame == 90).all()
-    assert picture[200, 200].mean() > 200
-    assert picture[200, 280].mean() == 90
-
-
-def test_a_label_at_the_edge_stays_in_the_picture() -> None:
-    """Boxes that touch or cross the frame's edge are drawn without an error."""
-    follower = Follower(Smoothing())
-    boxes = [Box(0, 0, 40, 40), Box(600, 440, 80, 80), Box(-20, -20, 900, 900)]
-    follower.follow([Face(box, Prediction.of(row_of(Emotion.SURPRISE))) for box in boxes], 0.0)
-    assert annotate(grey_frame(), follower.faces).shape == (480, 640, 3)
-
-
-def test_jpeg_round_trip() -> None:
-    """An encoded frame decodes to nearly the same pixels."""
-    assert abs(decoded(encode_jpeg(grey_frame(120))).astype(int) - 120).max() <= 2
-
-
-# -- following
-
-
-def test_the_chosen_face_stays_chosen() -> None:
-    """A larger face that comes later does not take the reading while the first one is there."""
-    follower = Follower(Smoothing())
-    mine, other = Box(50, 100, 100, 100), Box(300, 100, 200, 200)
-    happy, sad = Prediction.of(row_of(Emotion.HAPPY)), Prediction.of(row_of(Emotion.SAD))
-    follower.follow([Face(mine, happy)], 0.0)
-    for i in range(1, 50):
-        follower.follow([Face(other, sad), Face(mine, happy)], i / 10)
-    assert follower.reading is not None
-    assert follower.reading.emotion is Emotion.HAPPY
-    assert [face.emotion for face in follower.faces] == ["sad", "happy"]
-
-
-def test_the_next_face_is_chosen_when_the_first_has_gone() -> None:
-    """With the chosen face gone, the largest that is left gives the reading."""
-    follower = Follower(Smoothing())
-    happy, sad = Prediction.of(row_of(Emotion.HAPPY)), Prediction.of(row_of(Emotion.SAD))
-    follower.follow([Face(Box(50, 100, 100, 100), happy)], 0.0)
-    for i in range(1, 60):
-        follower.follow([Face(Box(300, 100, 200, 200), sad)], i / 10)
-    assert follower.reading is not None
-    assert follower.reading.emotion is Emotion.SAD
-
-
-# -- life cycle
+from pictures.sources import SourceError
+from tests.conftest import FixedDetector, Source, StubRecognizer, eventually, grey_frame, stub_recognizer
+from tests.test_pictures import decoded
 
 
 def test_it_sleeps_until_somebody_watches(camera: Camera, source: Source) -> None:
@@ -337,7 +198,7 @@ def test_close_ends_the_streams(camera: Camera, source: Source) -> None:
 
 def test_a_hanging_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that hangs in a read is an error on the page, not a frozen picture."""
-    monkeypatch.setattr(module, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr("camera.READ_TIMEOUT", 0.2)
     hang = threading.Event()
 
     def hanging(name: str) -> Iterator[Frame]:

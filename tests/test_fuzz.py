@@ -17,12 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from app import KINDS, READING, Services, create_app
-from camera import PictureError, decode_still, read_header
+from app import create_app
 from model.emotions import Emotion
 from model.faces import Box
+from pictures.stills import PictureError, decode_still, read_header
 from songs.catalog import Catalog
 from tests.conftest import ROOT, grey_frame, stub_recognizer
+from web.readings import READING
+from web.services import Services
+from web.uploads import KINDS
 
 FEW = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture], "database": None}
 settings.register_profile("short", max_examples=150, derandomize=True, **FEW)

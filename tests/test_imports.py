@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,25 @@ RUNTIME = {
     "model.litert": (set(), {"numpy", "ai_edge_litert"}),
     "model.detector": ({"model.faces", "model.litert"}, {"cv2", "numpy"}),
     "model.recognizer": ({"model.detector", "model.emotions", "model.faces", "model.litert"}, {"numpy", "keras"}),
-    "model.visitors": ({"model.emotions"}, {"limits"}),
-    "camera": (
-        {"model.emotions", "model.faces", "model.recognizer", "model.demo", "model.visitors"},
+    "pictures.sources": ({"model.demo", "model.faces"}, {"cv2"}),
+    "pictures.stills": ({"model.faces", "pictures.sources"}, {"cv2", "numpy"}),
+    "pictures.following": ({"model.demo", "model.emotions", "model.faces", "model.recognizer"}, {"cv2"}),
+    "pictures.drawing": (
+        {"model.faces", "pictures.following", "pictures.sources", "pictures.stills"},
         {"cv2", "numpy"},
+    ),
+    "pictures.recording": ({"model.faces"}, {"cv2"}),
+    "camera": (
+        {
+            "model.emotions",
+            "model.faces",
+            "model.recognizer",
+            "pictures",
+            "pictures.drawing",
+            "pictures.following",
+            "pictures.sources",
+        },
+        set(),
     ),
     "model.song_moods": ({"model.emotions"}, {"numpy", "snowballstemmer"}),
     "model.song_table": ({"model.song_moods"}, {"numpy"}),
@@ -51,37 +67,107 @@ RUNTIME = {
     ),
     "songs.spotify": (set(), {"spotipy", "requests"}),
     "songs.player": ({"songs.catalog", "songs.spotify"}, {"spotipy"}),
-    "songs.report": ({"camera", "model.emotions", "songs.catalog"}, {"tqdm"}),
+    "songs.report": ({"model.emotions", "pictures.following", "songs.catalog"}, {"tqdm"}),
     "songs.watch": (
         {
-            "camera",
             "model.demo",
             "model.emotions",
             "model.faces",
             "model.recognizer",
+            "pictures",
+            "pictures.drawing",
+            "pictures.following",
+            "pictures.recording",
+            "pictures.sources",
+            "pictures.stills",
             "songs.catalog",
             "songs.report",
         },
         set(),
     ),
     "spotify_sync": ({"model.emotions", "songs.catalog", "songs.spotify"}, set()),
+    "web.lanes": (set(), {"limits"}),
+    "web.settings": ({"model.emotions"}, set()),
+    "web.shared_camera": ({"camera"}, set()),
+    "web.services": (
+        {
+            "camera",
+            "model.recognizer",
+            "songs.catalog",
+            "songs.features",
+            "songs.lookup",
+            "songs.player",
+            "songs.split",
+            "songs.spotify",
+            "web.settings",
+            "web.shared_camera",
+        },
+        {"flask"},
+    ),
+    "web.safety": ({"web.settings"}, {"flask", "werkzeug"}),
+    "web.access": (
+        {
+            "camera",
+            "model.emotions",
+            "pictures.sources",
+            "web.safety",
+            "web.services",
+            "web.settings",
+            "web.shared_camera",
+        },
+        {"flask"},
+    ),
+    "web.pages": (
+        {
+            "model.emotions",
+            "songs.catalog",
+            "songs.lift",
+            "songs.paste",
+            "songs.split",
+            "web.access",
+            "web.services",
+        },
+        {"flask"},
+    ),
+    "web.uploads": (
+        {
+            "model.emotions",
+            "pictures.drawing",
+            "pictures.following",
+            "pictures.stills",
+            "web.lanes",
+            "web.services",
+        },
+        {"flask", "werkzeug"},
+    ),
+    "web.readings": ({"pictures.following", "web.settings"}, {"flask", "itsdangerous"}),
+    "web.own_spotify": (
+        {"model.emotions", "songs.player", "web.pages", "web.safety", "web.services"},
+        {"flask"},
+    ),
     "app": (
         {
             "model.emotions",
             "model.recognizer",
-            "model.visitors",
+            "pictures",
+            "pictures.following",
+            "pictures.stills",
             "camera",
             "songs.catalog",
-            "songs.player",
-            "songs.report",
-            "songs.features",
-            "songs.lift",
-            "songs.lookup",
             "songs.paste",
+            "songs.report",
             "songs.split",
-            "songs.spotify",
+            "web.access",
+            "web.lanes",
+            "web.own_spotify",
+            "web.pages",
+            "web.readings",
+            "web.safety",
+            "web.services",
+            "web.settings",
+            "web.uploads",
         },
-        {"flask", "itsdangerous", "werkzeug"},
+        {"flask", "werkzeug"},
     ),
 }
 ASIDE = {
@@ -114,8 +200,8 @@ ASIDE = {
     "train_detector",
     "train_song_moods",
 }
-OURS = {"app", "camera", "model", "songs", "spotify_sync"}
-PACKAGES = {"model", "songs"}
+OURS = {"app", "camera", "model", "pictures", "songs", "spotify_sync", "web"}
+PACKAGES = {"model", "pictures", "songs", "web"}
 
 
 def imports(path: Path) -> set[str]:
@@ -174,9 +260,28 @@ def test_doors_open_to_the_commands_only() -> None:
 
 
 def test_every_module_has_a_place() -> None:
-    """A new file in `model` or `songs` must be given its place in this test."""
-    found = {path.stem for path in (ROOT / "model").glob("*.py")} - {"__init__"}
-    assert found <= ASIDE | {name.removeprefix("model.") for name in RUNTIME if name.startswith("model.")}
+    """A new file in a package must be given its place in this test, and a place is that of a file."""
+    files = {path for package in PACKAGES for path in (ROOT / package).glob("*.py") if path.stem != "__init__"}
+    found = {f"{path.parent.name}.{path.stem}" for path in files}
+    assert found <= {f"model.{name}" for name in ASIDE} | set(RUNTIME)
+    assert {name for name in RUNTIME if "." in name} <= found
+
+
+@pytest.mark.parametrize("module", ["app, model.recognizer", "camera", "songs.watch"])
+def test_opencv_is_loaded_with_its_settings(module: str) -> None:
+    """Whatever is run sets what OpenCV reads from the environment when it is loaded, and then loads it."""
+    script = (
+        "import os, sys\n"
+        "class Watching:\n"
+        "    def find_spec(name, *about):\n"
+        "        if name == 'cv2': print('OPENCV_IO_MAX_IMAGE_PIXELS' in os.environ)\n"
+        f"sys.meta_path.insert(0, Watching)\nimport {module}"
+    )
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, set(done.stdout.split())) == (0, {"True"}), done.stderr
 
 
 def test_importing_the_site_does_nothing() -> None:

@@ -18,13 +18,16 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import COOKIE, OWN_ROUTES, Services, SettingsError, create_app, make_listeners
+from app import create_app
 from camera import Camera
 from songs.catalog import Catalog
 from songs.player import MOST_LOGINS, Listeners
 from songs.spotify import Settings
 from tests.conftest import ROOT, eventually, stub_recognizer
 from tests.fake_spotify import FakeSpotify, error, plain_text
+from web.own_spotify import COOKIE, ROUTES
+from web.services import Services, make_listeners
+from web.settings import SettingsError
 
 SONG = "60nZcImufyMA1MKQY3dcCH"
 KITCHEN = {"id": "kitchen1", "name": "Kitchen", "is_active": False, "is_restricted": False}
@@ -121,7 +124,7 @@ def test_without_an_app_there_is_none_of_it(client: FlaskClient) -> None:
     page = client.get("/?emotion=happy").text
     assert "own.js" not in page
     assert 'id="own"' not in page
-    assert [client.open(route, method=method).status_code for route, (method, _) in OWN_ROUTES.items()] == [404] * 6
+    assert [client.open(route, method=method).status_code for route, (method, _) in ROUTES.items()] == [404] * 6
 
 
 def test_an_app_in_the_environment_turns_it_on(tmp_path: Path) -> None:

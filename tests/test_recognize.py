@@ -20,15 +20,19 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from app import LARGEST, READING, Services, _signer, create_app
-from camera import LOOK_EVERY, PictureError, decode_image, decode_still, follow, read_header
+from app import create_app
 from model.demo import demo_frame
 from model.emotions import EMOTIONS, Emotion, Prediction, Smoothing, blend
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
-from model.visitors import Followed, Limits
+from pictures.following import LOOK_EVERY, Followed, follow
+from pictures.stills import PictureError, decode_image, decode_still, read_header
 from songs.catalog import Catalog
 from tests.conftest import ROOT, FixedClassifier, FixedDetector, StubRecognizer, eventually, grey_frame, row_of
+from web.lanes import Limits
+from web.readings import READING, _signer
+from web.services import Services
+from web.uploads import LARGEST
 
 KEY = "k" * 40
 
@@ -382,7 +386,7 @@ def test_an_old_cookie_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         cookie = {"Cookie": cookie_of(post(site()[0].test_client(), picture())).partition(";")[0]}
         with monkeypatch.context() as patch:
             now = time.time() + seconds
-            patch.setattr("app.time.time", lambda now=now: now)
+            patch.setattr("web.readings.time.time", lambda now=now: now)
             assert post(client, picture(), headers=cookie).status_code == 400
 
 

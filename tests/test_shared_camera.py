@@ -20,10 +20,11 @@ import cv2
 import psutil
 import pytest
 
-from camera import Camera, SharedCamera, Snapshot, TooManyViewersError, Viewer
+from camera import Camera, Snapshot, TooManyViewersError, Viewer
 from model.demo import demo_frame
 from tests.conftest import ROOT, Source, eventually, stub_recognizer
 from tests.test_site import Site, free_port, running
+from web.shared_camera import SharedCamera
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from bs4 import BeautifulSoup
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import Services, SettingsError, create_app, make_splitter
+from app import create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES
@@ -36,6 +36,8 @@ from tests.conftest import ROOT
 from tests.test_browser import CHROMIUM, QUIET
 from tests.test_site import running
 from tests.test_song_moods import BALLAD, DANCE, METAL, PIANO, run, write
+from web.services import Services, make_splitter
+from web.settings import SettingsError
 
 SOUNDS = {"angry": METAL, "neutral": PIANO, "happy": DANCE, "sad": BALLAD}
 

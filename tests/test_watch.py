@@ -25,12 +25,15 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-import camera as camera_module
-from camera import Camera, Recording, SeenFace, encode_jpeg
+from camera import Camera
 from model.demo import demo_frame
 from model.emotions import EMOTIONS, Emotion, Prediction, Reading, Smoothing
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
+from pictures import sources
+from pictures.drawing import encode_jpeg
+from pictures.following import SeenFace
+from pictures.recording import Recording
 from songs import watch
 from songs.report import Every, Lines, Sight, Terminal, as_json, as_text, without_noise
 from tests.conftest import ROOT, FixedDetector, StubRecognizer, grey_frame, row_of
@@ -525,7 +528,7 @@ def test_a_camera_elsewhere_that_goes_away_leaves_its_film(
     run: Callable[..., Answer], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was seen of a stream is told and saved; that it stopped is a sentence and exit code 1."""
-    monkeypatch.setattr(camera_module, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(sources, "READ_TIMEOUT", 0.2)
     code, out, complaints = run(f"{address}/live?key=secret", "--save", tmp_path / "live.avi")
     assert (code, out) == (1, "  0:00.0  happy 90%\n")
     assert re.search(
@@ -734,7 +737,7 @@ def test_every_keeps_its_grid() -> None:
 def test_frames_of_a_film_are_followed_on_its_clock(tmp_path: Path) -> None:
     """shown_once knows a film's rate and length, and gives each frame once; of what is live it knows neither."""
     clip = write_clip(tmp_path / "clip.avi", *range(100, 130), rate=15)
-    film = camera_module.shown_once(str(clip))
+    film = sources.shown_once(str(clip))
     assert (film.rate, film.length, len(list(film.frames))) == (15, 30, 30)
-    live = camera_module.shown_once("demo")
+    live = sources.shown_once("demo")
     assert (live.rate, live.length, next(live.frames).shape) == (0, 0, (480, 640, 3))

@@ -1,4 +1,4 @@
-"""Visitors with their own cameras: what is kept of one from picture to picture, and how many are taken on at once."""
+"""How many visitors' pictures one process takes on: who waits, and who is told to come back."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Lock
-from typing import Any
-
-from model.emotions import Emotion, Prediction, Reading
-
-Place = tuple[float, float, float, float]
-"""A box as shares of its picture's width and height: x, y, width, height."""
 
 WAITING = 24  # frames that may wait in one process; a thread each
 PHOTOS = 6  # in memory at once
@@ -21,51 +14,6 @@ PHOTOS = 6  # in memory at once
 
 class BusyError(Exception):
     """There is no place for one more; the message says what now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What a visitor's frames have come to so far: a value, so that somebody else can keep it from frame to frame.
-
-    `chosen` is where the chosen face was, `near` where all were; `since` counts the frames since all were looked for.
-    """
-
-    reading: Reading | None = None
-    chosen: Place | None = None
-    near: tuple[Place, ...] = ()
-    since: int = 0
-
-    def packed(self) -> list[Any]:
-        """The same as numbers and texts; ValueError without a reading, when there is nothing to keep."""
-        reading = self.reading
-        if reading is None:
-            raise ValueError("without a reading there is nothing to keep")
-        times = [round(1000 * t) for t in (reading.at, reading.songs_since, reading.rival_since)]
-        shares = [round(10_000 * p) for p in reading.prediction.probabilities]
-        moods = [reading.emotion, reading.songs, reading.rival]
-        places = [[round(edge, 4) for edge in place] for place in (self.chosen or (), *self.near)]
-        return [times, shares, moods, places, self.since]
-
-    @classmethod
-    def unpacked(cls, values: Any) -> Followed:
-        """What `packed` has made; ValueError for anything else."""
-        try:
-            times, shares, moods, places, since = values
-            at, songs_since, rival_since = (t / 1000 for t in times)
-            emotion, songs, rival = (Emotion(mood) if mood else None for mood in moods)
-            prediction = Prediction(tuple(share / 10_000 for share in shares))
-            chosen, *near = (_place(place) for place in places)
-        except (TypeError, LookupError) as error:
-            raise ValueError(f"this is nobody's reading: {error}") from error
-        reading = Reading(prediction, at, emotion, songs, songs_since, rival, rival_since)
-        return cls(reading, chosen, tuple(place for place in near if place), int(since))
-
-
-def _place(values: Any) -> Place | None:
-    if not values:
-        return None
-    x, y, width, height = (float(value) for value in values)
-    return x, y, width, height
 
 
 class Lane:

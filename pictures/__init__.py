@@ -1,0 +1,11 @@
+"""What goes in and out of the site as pictures. It knows OpenCV and the faces, and nothing of Flask.
+
+Import it before anything that loads OpenCV, which takes its settings from the environment at that moment.
+"""
+
+import os
+
+# macOS: OpenCV asks for permission on the main thread only; the system itself asks when the camera opens.
+os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
+# What stills.read_header did not see through ends here.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(50_000_000))

@@ -1,0 +1,168 @@
+"""Faces over time: each has a reading that follows it from one frame to the next.
+
+A camera's are in a Follower, a visitor's in a value that somebody else keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+
+from model.demo import demo_frame
+from model.emotions import Emotion, Prediction, Reading, Smoothing, blend, described, read
+from model.faces import Box, Face, Frame, main_face
+from model.recognizer import Recognizer
+
+Place = tuple[float, float, float, float]
+"""A box as shares of its picture's width and height: x, y, width, height."""
+
+LOOK_EVERY = 10  # frames of a visitor's from one look at the whole picture to the next
+MOST_NEAR = 4  # faces that are looked for where they were; of more, all are looked for everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face as the picture labels it: its box and its own smoothed mood."""
+
+    box: Box
+    reading: Reading
+
+    @property
+    def emotion(self) -> str:
+        return self.reading.emotion or self.reading.prediction.emotion
+
+    @property
+    def confidence(self) -> float:
+        return self.reading.confidence
+
+
+def seen_as_json(faces: Sequence[SeenFace], reading: Reading | None, size: tuple[int, int]) -> dict[str, Any]:
+    """What is seen in a picture of `size`, its width and height, as JSON: for the site and for the command line."""
+    answer: dict[str, Any] = {
+        "faces": [
+            {"box": list(face.box), **described(face.emotion, face.confidence, face.reading.prediction)}
+            for face in faces
+        ],
+        "reading": None,
+        "image": {"width": size[0], "height": size[1]},
+    }
+    if reading and reading.emotion:
+        mood = described(reading.emotion, reading.confidence, reading.prediction)
+        answer["reading"] = {**mood, "songs": reading.songs}
+    if len(faces) > 1:
+        room = blend([face.reading.prediction for face in faces])
+        answer["room"] = described(room.emotion, room.confidence, room)
+    return answer
+
+
+class Follower:
+    """Folds the faces of one frame after another into a reading each, and one for the chosen face.
+
+    The chosen face is the largest until it is gone. Used by one thread.
+    """
+
+    def __init__(self, rules: Smoothing) -> None:
+        self._rules = rules
+        self._chosen: Box | None = None
+        self.reading: Reading | None = None
+        self.faces: tuple[SeenFace, ...] = ()
+
+    def follow(self, faces: Sequence[Face], at: float) -> None:
+        """Take in the faces of the frame taken at the clock time `at` (seconds)."""
+        chosen = main_face(faces, self._chosen)
+        seen = chosen.prediction if chosen else None
+        self.reading = read(self.reading, seen, at, self._rules)
+        if chosen or self.reading is None:
+            self._chosen = chosen.box if chosen else None
+        self.faces = tuple(self._seen(face, face is chosen, at) for face in faces)
+
+    def _seen(self, face: Face, chosen: bool, at: float) -> SeenFace:
+        if chosen and self.reading:
+            return SeenFace(face.box, self.reading)
+        last = max(self.faces, key=lambda known: known.box.overlap(face.box), default=None)
+        before = last.reading if last and last.box.overlap(face.box) > 0.3 else None
+        return SeenFace(face.box, read(before, face.prediction, at, self._rules) or Reading(face.prediction, at))
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a visitor's frames have come to so far: a value, so that somebody else can keep it from frame to frame.
+
+    `chosen` is where the chosen face was, `near` where all were; `since` counts the frames since all were looked for.
+    """
+
+    reading: Reading | None = None
+    chosen: Place | None = None
+    near: tuple[Place, ...] = ()
+    since: int = 0
+
+    def packed(self) -> list[Any]:
+        """The same as numbers and texts; ValueError without a reading, when there is nothing to keep."""
+        reading = self.reading
+        if reading is None:
+            raise ValueError("without a reading there is nothing to keep")
+        times = [round(1000 * t) for t in (reading.at, reading.songs_since, reading.rival_since)]
+        shares = [round(10_000 * p) for p in reading.prediction.probabilities]
+        moods = [reading.emotion, reading.songs, reading.rival]
+        places = [[round(edge, 4) for edge in place] for place in (self.chosen or (), *self.near)]
+        return [times, shares, moods, places, self.since]
+
+    @classmethod
+    def unpacked(cls, values: Any) -> Followed:
+        """What `packed` has made; ValueError for anything else."""
+        try:
+            times, shares, moods, places, since = values
+            at, songs_since, rival_since = (t / 1000 for t in times)
+            emotion, songs, rival = (Emotion(mood) if mood else None for mood in moods)
+            prediction = Prediction(tuple(share / 10_000 for share in shares))
+            chosen, *near = (_place(place) for place in places)
+        except (TypeError, LookupError) as error:
+            raise ValueError(f"this is nobody's reading: {error}") from error
+        reading = Reading(prediction, at, emotion, songs, songs_since, rival, rival_since)
+        return cls(reading, chosen, tuple(place for place in near if place), int(since))
+
+
+def follow(
+    recognizer: Recognizer, frame: Frame, last: Followed, at: float, rules: Smoothing
+) -> tuple[tuple[SeenFace, ...], Followed]:
+    """The faces in a visitor's next frame, taken at the clock time `at` (seconds), and what to keep for the one after.
+
+    As Follower does, but for a value: the chosen face has the smoothed reading, the others what this frame says.
+    """
+    size = frame.shape[1], frame.shape[0]
+    at = max(at, last.reading.at) if last.reading else at  # another machine's clock may be ahead
+    scan = last.since + 1 >= LOOK_EVERY
+    faces = recognizer.for_films().recognize(frame, () if scan else [_box_at(place, size) for place in last.near])
+    chosen = main_face(faces, _box_at(last.chosen, size) if last.chosen else None)
+    reading = read(last.reading, chosen.prediction if chosen else None, at, rules)
+    seen = tuple(
+        SeenFace(face.box, reading if face is chosen and reading else Reading(face.prediction, at)) for face in faces
+    )
+    place = _place_of(chosen.box, size) if chosen else last.chosen if reading else None
+    near = tuple(_place_of(face.box, size) for face in faces) if len(faces) <= MOST_NEAR else ()
+    return seen, Followed(reading, place, near, 0 if scan or not last.near else last.since + 1)
+
+
+def warm_up(recognizer: Recognizer) -> None:
+    """Read a picture of a visitor's size, so that the first visitor does not wait for what is made at first use."""
+    frame = cv2.resize(demo_frame(3.0), (320, 240), interpolation=cv2.INTER_AREA)
+    recognizer.recognize(frame, [face.box for face in recognizer.recognize(frame)])
+
+
+def _box_at(place: Place, size: tuple[int, int]) -> Box:
+    x, y, width, height = place
+    return Box(round(x * size[0]), round(y * size[1]), round(width * size[0]), round(height * size[1]))
+
+
+def _place_of(box: Box, size: tuple[int, int]) -> Place:
+    return box.x / size[0], box.y / size[1], box.width / size[0], box.height / size[1]
+
+
+def _place(values: Any) -> Place | None:
+    if not values:
+        return None
+    x, y, width, height = (float(value) for value in values)
+    return x, y, width, height

@@ -1,0 +1,83 @@
+"""Pictures and films that are kept: in their place whole, or not at all."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+
+from model.faces import Frame
+
+
+def save_picture(frame: Frame, path: Path) -> None:
+    """Make `path` (.jpg or .png) this picture, all at once or not at all. Raises OSError."""
+    done, content = cv2.imencode(path.suffix, frame, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    if not done:
+        raise ValueError(f"a picture of shape {frame.shape} cannot be encoded as {path.suffix}")
+    part = _beside(path)
+    try:
+        part.write_bytes(content.tobytes())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class Recording:
+    """A film in the making, `rate` frames a second: at `path`, whole, after `keep`; without a trace after `drop`.
+
+    Of what `path` ends in, one of CODECS. Its size is the first picture's. Used by one thread.
+    """
+
+    CODECS: ClassVar = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self.rate, self.frames = path, rate, 0
+        self._part = _beside(path)
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def add(self, frame: Frame, at: float) -> None:
+        """Show `frame` up to and at `at` seconds: repeated if it comes late, left out if early. Raises OSError."""
+        if self._writer is None:
+            self._size = frame.shape[1], frame.shape[0]
+            codec = cv2.VideoWriter.fourcc(*self.CODECS[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self._part.absolute()), cv2.CAP_FFMPEG, codec, self.rate, self._size)
+            if not self._writer.isOpened():
+                raise OSError(0, "no film can be written there", str(self.path))
+        if (frame.shape[1], frame.shape[0]) != self._size:
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        for _ in range(round(at * self.rate) + 1 - self.frames):
+            self._writer.write(frame)
+            self.frames += 1
+
+    def keep(self) -> None:
+        """Finish the film and move it to its place. Raises OSError; then nothing has changed there."""
+        try:
+            if self._writer:
+                self._writer.release()
+                self._check()
+                self._part.replace(self.path)
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Leave no trace of what is not kept."""
+        if self._writer:
+            self._writer.release()
+        self._part.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        # OpenCV does not say when a picture could not be written, and the count may be right all the same.
+        written = cv2.VideoCapture(str(self._part.absolute()), cv2.CAP_FFMPEG)
+        written.set(cv2.CAP_PROP_POS_FRAMES, self.frames - 1)
+        last = written.grab() and written.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        written.release()
+        if last is False or last < (self.frames - 2) / self.rate:
+            raise OSError(0, "the film could not be written whole: is the disk full?", str(self.path))
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder, and of the same kind, for what is not finished."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")

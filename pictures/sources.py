@@ -1,0 +1,226 @@
+"""Where pictures come from: a webcam, a file, an address or the demo, as a generator of frames."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import cv2
+
+from model.demo import demo_frame
+from model.faces import Frame
+
+# A camera that is not there is reported by us, in words, once.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
+OpenFrames = Callable[[str], Iterator[Frame]]
+
+WIDTH, HEIGHT, FPS = 640, 480, 30
+READ_TIMEOUT = 3.0  # seconds without a picture before a source counts as lost
+PERMISSION = " May this terminal use it (System Settings, Privacy, Camera)?" if sys.platform == "darwin" else ""
+
+
+class SourceError(Exception):
+    """A source cannot be opened or has stopped; the message says which and what to do."""
+
+
+def frames(source: str) -> Iterator[Frame]:
+    """The pictures of a source, for ever, at its own pace; raises SourceError when there are none.
+
+    `source` is "demo", a device number or /dev path, a file (played in a loop), or an http(s) or rtsp URL.
+    A device is shown as in a mirror.
+    """
+    if source == "demo":
+        return _demo_frames()
+    if is_device(source):
+        return _device_frames(source)
+    if is_url(source):
+        return _url_frames(source)
+    return _file_frames(Path(source).expanduser())
+
+
+def pictures_of(source: str, open_frames: OpenFrames) -> Iterator[Frame]:
+    """What `open_frames` has of a source, closed in the end; all that goes wrong with it is a SourceError."""
+    pictures: Iterator[Frame] = iter(())
+    try:
+        pictures = open_frames(source)
+        yield from pictures
+    except cv2.error as error:
+        raise SourceError(f"OpenCV cannot read {public_name(source)}: {error}") from error
+    except (OSError, RuntimeError) as error:  # no permission to look; `~somebody` without a home
+        raise SourceError(f"{public_name(source)} cannot be read ({error}): check VISAGE_SOURCE") from error
+    finally:
+        with suppress(AttributeError):
+            pictures.close()  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """A source to be seen once. `rate` is a film's frames a second, `length` its frames; 0 where there is none."""
+
+    frames: Iterator[Frame]
+    rate: float = 0.0
+    length: int = 0
+
+
+def shown_once(source: str) -> Showing:
+    """Every picture of a film once, as fast as it can be read; what is live as in `frames`. Raises SourceError."""
+    if source == "demo" or is_device(source):
+        return Showing(frames(source))
+    capture, lost = _url_capture(source) if is_url(source) else _file_capture(Path(source).expanduser())
+    rate, length = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    if is_url(source) and length <= 0:
+        return Showing(_read_until_lost(capture, lost))
+    if not 0.1 <= rate <= 240:  # browsers record with a clock of milliseconds in place of a rate
+        rate, length = FPS, 0
+    return Showing(_read_to_the_end(capture, public_name(source), rate, length), rate, max(0, length))
+
+
+def is_device(source: str) -> bool:
+    """Whether a source names a camera of this machine."""
+    return source.isdecimal() or source.startswith("/dev/")
+
+
+def is_url(source: str) -> bool:
+    """Whether a source names a camera or a film elsewhere."""
+    return source.lower().startswith(("http://", "https://", "rtsp://", "rtsps://"))
+
+
+def has_device() -> bool:
+    """Whether this machine may have a camera; for certain only on Linux, where devices are files."""
+    return sys.platform != "linux" or any(Path("/dev").glob("video*"))
+
+
+def public_name(source: str) -> str:
+    """The source as anybody may see it: a URL without its user, password and query."""
+    if not is_url(source):
+        return source
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        return "an address that is none"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _demo_frames() -> Iterator[Frame]:
+    start = time.monotonic()
+    for tick in _ticks(FPS):
+        yield demo_frame(tick - start)
+
+
+def _device_frames(device: str) -> Iterator[Frame]:
+    # Windows' other backend, Media Foundation, takes up to 20 s to open a camera.
+    backend = {"linux": cv2.CAP_V4L2, "darwin": cv2.CAP_AVFOUNDATION, "win32": cv2.CAP_DSHOW}.get(sys.platform, 0)
+    lost = (
+        f"no camera at {device}: is it plugged in, and free?{PERMISSION} "
+        "Try another number, a video file or VISAGE_SOURCE=demo"
+    )
+    capture = _opened(int(device) if device.isdecimal() else device, lost, backend)
+    # Most webcams send raw pictures by default, too slowly for 30 a second; MJPG is not.
+    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    for setting, value in ((cv2.CAP_PROP_FRAME_WIDTH, WIDTH), (cv2.CAP_PROP_FRAME_HEIGHT, HEIGHT)):
+        capture.set(setting, value)
+    capture.set(cv2.CAP_PROP_FPS, FPS)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    for frame in _read_until_lost(capture, lost):
+        yield cv2.flip(frame, 1)
+
+
+def _url_frames(url: str) -> Iterator[Frame]:
+    capture, lost = _url_capture(url)
+    if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a film, which would come as fast as it can be read
+        return _film_frames(capture, lost)
+    return _read_until_lost(capture, lost)
+
+
+def _url_capture(url: str) -> tuple[cv2.VideoCapture, str]:
+    """What plays a URL, and what to say when it stops."""
+    lost = f"no picture from {public_name(url)}: is the address right, and its server up?"
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(READ_TIMEOUT * 1000)]
+    return _opened(url, lost, cv2.CAP_FFMPEG, limits), lost
+
+
+def _file_frames(path: Path) -> Iterator[Frame]:
+    return _film_frames(*_file_capture(path))
+
+
+def _file_capture(path: Path) -> tuple[cv2.VideoCapture, str]:
+    """What plays a file, and what to say when it does not."""
+    if not path.is_file():
+        raise SourceError(f"no file at {path}: check VISAGE_SOURCE, or use VISAGE_SOURCE=demo")
+    unreadable = f"{path} does not play as a video: try an mp4, or VISAGE_SOURCE=demo"
+    return _opened(str(path.absolute()), unreadable), unreadable  # a relative one with a colon looks like a URL
+
+
+def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    try:
+        for _ in _ticks(rate if 1 <= rate <= 60 else FPS):
+            more, frame = capture.read()
+            if not more:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+                more, frame = capture.read()
+            if not more:
+                raise SourceError(unreadable)
+            yield frame
+    finally:
+        capture.release()
+
+
+def _read_to_the_end(capture: cv2.VideoCapture, name: str, rate: float, length: int) -> Iterator[Frame]:
+    """Each frame once. Raises SourceError in the end if there were none, or far fewer than there should be."""
+    count, last = 0, 0.0
+    try:
+        more, frame = capture.read()
+        while more:
+            count, last = count + 1, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield frame
+            more, frame = capture.read()
+    finally:
+        capture.release()
+    if not count:
+        raise SourceError(f"{name} does not play as a video: try an mp4, or VISAGE_SOURCE=demo")
+    # Some containers know only how long they last, so a varying rate makes the count wrong.
+    if max(count, last * rate) < 0.9 * length:
+        raise SourceError(f"{name} breaks off at {count / rate:.1f} of {length / rate:.1f} seconds: is it whole?")
+
+
+def _opened(what: int | str, lost: str, backend: int = cv2.CAP_ANY, limits: Sequence[int] = ()) -> cv2.VideoCapture:
+    try:
+        capture = cv2.VideoCapture(what, backend, limits)
+    except cv2.error:  # a device number that is none
+        raise SourceError(lost) from None
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(lost)
+    return capture
+
+
+def _read_until_lost(capture: cv2.VideoCapture, lost: str) -> Iterator[Frame]:
+    """Frames as they come. A lost device stays "open", so loss is told by reads that keep failing."""
+    last = time.monotonic()
+    try:
+        while time.monotonic() - last < READ_TIMEOUT:
+            more, frame = capture.read()
+            if more:
+                last = time.monotonic()
+                yield frame
+            else:
+                time.sleep(0.02)
+        raise SourceError(lost)
+    finally:
+        capture.release()
+
+
+def _ticks(rate: float) -> Iterator[float]:
+    """The monotonic clock, `rate` times a second; a late reader skips what it missed."""
+    due = time.monotonic()
+    while True:
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield due
+        due = max(due + 1 / rate, time.monotonic() - 1 / rate)

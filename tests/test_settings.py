@@ -1,0 +1,79 @@
+"""Settings: what they take, and how a wrong one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app import create_app
+from tests.conftest import ROOT
+from web.settings import SETTINGS, SettingsError, settings_from
+
+
+def test_defaults_are_safe() -> None:
+    """Without settings the site watches what it finds, on the loopback address, port 5000."""
+    settings = settings_from({"PATH": "/bin"})
+    assert (settings["SOURCE"], settings["HOST"], settings["PORT"]) == ("auto", "127.0.0.1", 5000)
+
+
+def test_settings_are_read_from_the_environment() -> None:
+    """VISAGE_ variables become settings of the right type."""
+    settings = settings_from({"VISAGE_SOURCE": "clip.mp4", "VISAGE_PORT": "8080", "VISAGE_HOLD": "2"})
+    assert (settings["SOURCE"], settings["PORT"], settings["HOLD"]) == ("clip.mp4", 8080, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("VISAGE_PORT", "many", "VISAGE_PORT='many': it takes a whole number from 1 to 65535"),
+        ("VISAGE_PORT", "70000", "from 1 to 65535"),
+        ("VISAGE_PORT", "", "VISAGE_PORT=''"),
+        ("VISAGE_HOLD", "-1", "VISAGE_HOLD='-1'"),
+        ("VISAGE_ENTER", "nan", "VISAGE_ENTER='nan'"),
+        ("VISAGE_ENGINE", "onnx", "one of litert, keras"),
+        ("VISAGE_LEAVE", "0.5", "it takes at most VISAGE_ENTER (0.45)"),
+        ("VISAGE_SOURCE", "", "VISAGE_SOURCE=''"),
+        ("VISAGE_EMBED", "http://x; script-src *", "it takes something like https://open.spotify.com"),
+        ("VISAGE_NAMES", "a b", "it takes host names with commas between them"),
+        ("VISAGE_WORKERS", "-1", "a whole number from 0 to 64"),
+        ("VISAGE_SUORCE", "demo", "VISAGE_SUORCE is not a setting: did you mean VISAGE_SOURCE?"),
+        ("VISAGE_QQQQ", "1", "the settings are VISAGE_SOURCE"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_takes(name: str, value: str, says: str) -> None:
+    """Unknown names and wrong values stop the start with a sentence."""
+    with pytest.raises(SettingsError) as error:
+        settings_from({name: value})
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "takes"), [("TOKEN", "16 characters or more"), ("SECRET_KEY", "32 characters")])
+def test_a_secret_that_is_too_short_is_refused_and_not_repeated(name: str, takes: str) -> None:
+    """What the setting takes is said; the secret itself goes into no terminal and no log."""
+    with pytest.raises(SettingsError, match=takes) as error:
+        settings_from({f"VISAGE_{name}": "xyzzy"})
+    assert "xyzzy" not in str(error.value)
+
+
+def test_a_setting_left_empty_is_one_not_given() -> None:
+    """Compose files hand on what is not set as an empty text."""
+    assert settings_from({"VISAGE_TOKEN": "", "VISAGE_NAMES": "", "VISAGE_SECRET_KEY": ""})["TOKEN"] == ""
+
+
+def test_create_app_checks_its_config_too() -> None:
+    """A config passed in is held to the same table."""
+    with pytest.raises(SettingsError, match="VISAGE_PORT"):
+        create_app({"PORT": "many"})
+
+
+def test_a_songs_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A typo in the folder ends the start; it does not end in seven empty lists."""
+    with pytest.raises(SettingsError, match=r"VISAGE_SONGS=.*nope: there is no such folder"):
+        create_app({"SONGS": str(tmp_path / "nope")})
+
+
+def test_the_readme_names_every_setting() -> None:
+    """The settings table of the README is complete."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [s.name for s in SETTINGS if f"`VISAGE_{s.name}`" not in readme]

@@ -1,0 +1,116 @@
+"""People's own Spotify, where an app at Spotify is named: the login, and what it is used for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import Flask, Response, abort, jsonify, redirect, request, url_for
+
+from model.emotions import EMOTIONS, Emotion
+from web.pages import page
+from web.safety import in_words
+from web.services import current_services
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+    from songs.player import Listeners
+
+COOKIE = "visage_listener"  # a secret that names a login; never a token
+MOST_WAITING = 6  # for Spotify at a time, so that one that hangs leaves the page its threads
+
+
+def add_routes(app: Flask) -> None:
+    """The routes, for a site that has listeners."""
+    from songs.player import PlayerError
+
+    app.register_error_handler(PlayerError, in_words)
+    places = BoundedSemaphore(MOST_WAITING)
+    for route, (method, view) in ROUTES.items():
+        app.add_url_rule(route, view_func=_in_line(view, places), methods=[method])
+
+
+def own() -> Response:
+    """Whether this browser is logged in; if so its devices, and what it must show to change something."""
+    return jsonify(_listeners().state(_secret()))
+
+
+def own_login() -> ResponseReturnValue:
+    """Off to Spotify's login, with a new secret in the browser."""
+    secret, there = _listeners().begin(url_for("own_answer", _external=True))
+    response = redirect(there)
+    # Lax, or the browser would come back from Spotify without it; the path keeps it from all other requests.
+    response.set_cookie(
+        COOKIE, secret, timedelta(days=180), path="/spotify", httponly=True, samesite="Lax", secure=request.is_secure
+    )
+    return response
+
+
+def own_answer() -> ResponseReturnValue:
+    """Back from Spotify's login."""
+    refusal = _listeners().finish(_secret(), request.args)
+    return (page(told=refusal), 403) if refusal else redirect(url_for("index"))
+
+
+def own_play() -> Response:
+    """Play a song on a device, or on the active one."""
+    asked = _asked()
+    return jsonify(_listeners().play(_secret(), asked.get("song"), asked.get("device")))
+
+
+def own_save() -> Response:
+    """Put a mood's list into a new playlist of the person's."""
+    emotion = _asked().get("emotion")
+    if emotion not in EMOTIONS:
+        abort(400, description="that is no mood")
+    return jsonify(_listeners().save(_secret(), current_services().catalog.playlist(Emotion(emotion))))
+
+
+def own_logout() -> Response:
+    """Delete this browser's token."""
+    _asked()
+    return jsonify(_listeners().forget(_secret()))
+
+
+ROUTES: dict[str, tuple[str, Callable[[], ResponseReturnValue]]] = {
+    "/spotify": ("GET", own),
+    "/spotify/login": ("GET", own_login),
+    "/spotify/callback": ("GET", own_answer),
+    "/spotify/play": ("POST", own_play),
+    "/spotify/save": ("POST", own_save),
+    "/spotify/logout": ("POST", own_logout),
+}
+
+
+def _in_line(view: Callable[[], ResponseReturnValue], places: BoundedSemaphore) -> Callable[[], ResponseReturnValue]:
+    """The view, while there is a place to wait for Spotify."""
+
+    @wraps(view)
+    def waiting() -> ResponseReturnValue:
+        if not places.acquire(blocking=False):
+            abort(503, description="Spotify takes long to answer at the moment: try again in a while")
+        try:
+            return view()
+        finally:
+            places.release()
+
+    return waiting
+
+
+def _listeners() -> Listeners:
+    return cast("Listeners", current_services().listeners)  # these routes exist only with them
+
+
+def _secret() -> str:
+    return request.cookies.get(COOKIE, "")
+
+
+def _asked() -> dict[str, Any]:
+    """What this site's own page asks to change; 403 if another one does."""
+    _listeners().check(_secret(), request.headers.get("X-CSRF-Token", ""))
+    given = request.get_json(silent=True)
+    return given if isinstance(given, dict) else {}

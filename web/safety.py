@@ -1,0 +1,101 @@
+"""What holds for every request: who may ask, what a browser must not do with the answer, how a refusal is said."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, current_app, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from web.settings import PREFIX
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "localhost", "::1": "[::1]"}
+
+
+def protect(app: Flask) -> None:
+    """Answer to the site's own names and pages alone, safely, and in words."""
+    names = [name for given in app.config["NAMES"].lower().split(",") if (name := given.strip())]
+    if names or app.config["HOST"] in LOOPBACK:
+        app.config["TRUSTED_HOSTS"] = [*LOOPBACK.values(), *names]
+    app.before_request(_refuse_other_names)
+    app.before_request(_refuse_other_sites)
+    app.after_request(_secured)
+    app.register_error_handler(HTTPException, in_words)
+
+
+def _refuse_other_names() -> None:
+    """Off the loopback address and without VISAGE_NAMES, answer to addresses and this machine's own name alone.
+
+    A name that somebody points at this machine is a way into it from their page; an address is not.
+    """
+    if current_app.config["TRUSTED_HOSTS"] is None:
+        name, here = host_name(), socket.gethostname().lower()
+        if not _is_address(name) and name not in ("localhost", here, f"{here}.local"):
+            abort(400, description=f"this site does not go by that name: {PREFIX}NAMES says which it goes by")
+
+
+def _refuse_other_sites() -> None:
+    """A page elsewhere may link here, but neither start this camera, nor embed what it shows, nor send pictures.
+
+    Elsewhere is another port of this machine too, which browsers call the same site.
+    """
+    elsewhere = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    linked = request.endpoint in ("index", "photo", "split", "own_answer") and request.method in ("GET", "HEAD")
+    if elsewhere and not linked:
+        abort(403, description="only this site's own page may ask for this")
+
+
+def _secured(response: Response) -> Response:
+    """No third-party script runs, only the player is framed, nothing frames the page, nothing live is cached."""
+    response.headers.setdefault(
+        "Content-Security-Policy",
+        "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+        f"frame-src {current_app.config['EMBED']}; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    )
+    response.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def in_words(error: Exception) -> ResponseReturnValue:
+    """Any refusal as JSON, and what it says in the headers."""
+    return jsonify(error=sentence(error)), getattr(error, "code", None) or 500, headers_of(error)
+
+
+def headers_of(error: Exception) -> list[tuple[str, str]]:
+    """When to come back, which methods there are: what a refusal says beside its sentence."""
+    headers = error.get_headers() if isinstance(error, HTTPException) else []
+    return [(name, value) for name, value in headers if name not in ("Content-Type", "Content-Length")]
+
+
+def sentence(error: Exception) -> str:
+    """The error as a sentence. What went wrong inside is for the log alone."""
+    words = getattr(error, "description", None) or str(error)
+    if getattr(error, "code", 500) == 500:
+        words = "something went wrong on this site's side, and its log says what: try again"
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
+
+
+def host_name() -> str:
+    """The name in the address that the visitor has opened, without its port."""
+    try:
+        return (urlsplit(f"//{request.host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False

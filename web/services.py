@@ -1,0 +1,91 @@
+"""What the routes need: made once, when the site starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app
+
+from web.settings import PREFIX, ROOT, SettingsError, smoothing
+
+if TYPE_CHECKING:
+    from camera import Camera
+    from model.recognizer import Recognizer
+    from songs.catalog import Catalog
+    from songs.player import Listeners
+    from songs.split import Splitter
+    from web.shared_camera import SharedCamera
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes need; in `app.extensions["visage"]`."""
+
+    recognizer: Recognizer
+    camera: Camera | SharedCamera | None  # None with VISAGE_SOURCE=none
+    catalog: Catalog
+    listeners: Listeners | None = None  # None without an app at Spotify
+    splitter: Splitter | None = None  # None in a test that splits nothing
+
+    def close(self) -> None:
+        if self.camera:
+            self.camera.close()
+
+
+def current_services() -> Services:
+    """Those of the site that answers."""
+    services: Services = current_app.extensions["visage"]
+    return services
+
+
+def make_services(config: Mapping[str, Any], shared: Path | None = None) -> Services:
+    """The recognizer, the camera (asleep; one for all that serve, in a `shared` folder) and the catalog."""
+    from camera import Camera
+    from model.recognizer import load_recognizer
+    from songs.catalog import Catalog
+    from web.shared_camera import SharedCamera
+
+    songs = Path(config["SONGS"]).expanduser()
+    if not songs.is_dir():
+        raise SettingsError(f"{PREFIX}SONGS={songs}: there is no such folder")
+    recognizer = load_recognizer(config["ENGINE"])
+    camera: Camera | SharedCamera | None = None
+    if config["SOURCE"] != "none":
+        camera = Camera(config["SOURCE"], recognizer, smoothing(config), config["IDLE"], config["VIEWERS"])
+        camera = SharedCamera(camera, shared, config["SECRET_KEY"].encode()) if shared else camera
+    return Services(recognizer, camera, Catalog(songs), make_listeners(os.environ), make_splitter(config))
+
+
+def make_listeners(environment: Mapping[str, str]) -> Listeners | None:
+    """People's own Spotify, if an app at Spotify is named."""
+    from songs import spotify
+    from songs.player import Listeners
+
+    try:
+        settings = spotify.settings_from(environment, ROOT / ".env")
+    except spotify.CannotRunError as error:
+        raise SettingsError(str(error)) from None
+    return Listeners(settings) if settings.client_id else None
+
+
+def make_splitter(config: Mapping[str, Any]) -> Splitter:
+    """What splits playlists by mood, with the table and the service that the settings name."""
+    from songs.features import FeaturesError, FeatureTable
+    from songs.lookup import Lookup, LookupFailedError
+    from songs.split import Splitter
+
+    features, lookup = config["FEATURES"], config["LOOKUP"]
+    table = None if features == "off" else FeatureTable(Path(features).expanduser())
+    try:
+        if table:
+            table.check()
+    except FeaturesError as error:
+        raise SettingsError(f"{PREFIX}FEATURES={error}") from None
+    try:
+        return Splitter(table, None if lookup == "off" else Lookup(lookup))
+    except LookupFailedError as error:
+        raise SettingsError(f"{PREFIX}LOOKUP={lookup}: {error}") from None
