@@ -203,7 +203,8 @@ class Listeners:
 
         Raises PlayerError.
         """
-        name = f"Visage FM: {playlist.emotion}, {date.today()}"
+        mood = f"from {playlist.emotion} to happy" if playlist.steps else playlist.emotion
+        name = f"Visage FM: {mood}, {date.today()}"
         songs = [track.track_id for track in playlist.tracks]
         made = self._ask(secret, lambda spotify: spotify.current_user_playlist_create(name, public=False)).get("id")
         if not made:

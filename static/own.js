@@ -74,10 +74,10 @@ function onSong(event) {
 }
 
 async function save() {
-  const { emotion } = $("songs").querySelector(".list").dataset;
+  const { emotion, lifted } = $("songs").querySelector(".list").dataset;
   if (!emotion) return tell("There is no mood yet.");
   tell("Saving.");
-  const { name, url, count } = await ask("/save", { emotion });
+  const { name, url, count } = await ask("/save", { emotion, lifted: lifted === "yes" });
   const link = Object.assign(document.createElement("a"), { href: url, target: "_blank", rel: "noopener noreferrer" });
   link.textContent = name;
   tell(`${count} ${count === 1 ? "song" : "songs"} saved as`, link);

@@ -417,6 +417,16 @@ def test_a_mood_becomes_a_private_playlist(ann: Browser, spotify: FakeSpotify) -
     assert json.loads(made.body)["public"] is False
 
 
+def test_what_lifts_a_mood_is_saved_as_it_is_shown(ann: Browser, spotify: FakeSpotify) -> None:
+    """While a mood is lifted, the fifteen songs on the page are saved, not the mood's own list, and named so."""
+    shown = ann.client.get("/songs?emotion=sad&lift=1", headers={"Accept": "application/json"}).json["tracks"]
+    saved = ann.post("save", {"emotion": "sad", "lifted": True}).json
+    [playlist] = spotify.lists.values()
+    assert [entry["item"]["id"] for entry in playlist.entries if entry] == [track["track_id"] for track in shown]
+    assert saved["count"] == 15
+    assert saved["name"].startswith("Visage FM: from sad to happy, ")
+
+
 def test_a_song_that_is_gone_does_not_spoil_a_playlist(ann: Browser, spotify: FakeSpotify) -> None:
     """The others are saved, and the count says how many."""
     songs = [track.track_id for track in Catalog(ROOT / "songs").playlist("sad").tracks]  # type: ignore[arg-type]

@@ -665,8 +665,13 @@ def test_the_page_shows_the_steps(client: FlaskClient) -> None:
     assert "15 songs for sad of 3 lists" in " ".join(page.select_one("caption").text.split())
     assert page.select_one("#lift").has_attr("checked")
     assert page.select_one("noscript a[href='/?emotion=sad']").text.strip() == "As it is"
+    assert {link["href"] for link in page.select("#chips a[data-emotion]")} == {
+        f"/?emotion={emotion}&lift=1" for emotion in EMOTIONS
+    }
+    assert page.select_one("#follow")["href"] == "/?lift=1"
     plain = BeautifulSoup(client.get("/?emotion=sad").text, "html.parser")
     assert plain.select("[data-step]") == []
+    assert plain.select_one("#chips a.happy")["href"] == "/?emotion=happy"
     assert not plain.select_one("#lift").has_attr("checked")
     assert plain.select_one("noscript a[href='/?emotion=sad&lift=1']").text.strip() == "Lift me up"
     assert plain.select_one("footer a[href='/split']").text == "Split a playlist by mood"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import Flask, Response, abort, jsonify, redirect, request, url_for
 
 from model.emotions import EMOTIONS, Emotion
-from web.pages import page
+from web.pages import listed, page
 from web.safety import in_words
 from web.services import current_services
 
@@ -63,11 +63,12 @@ def own_play() -> Response:
 
 
 def own_save() -> Response:
-    """Put a mood's list into a new playlist of the person's."""
-    emotion = _asked().get("emotion")
-    if emotion not in EMOTIONS:
+    """Put the songs of a mood, or those that lift it, into a new playlist of the person's."""
+    asked = _asked()
+    if asked.get("emotion") not in EMOTIONS:
         abort(400, description="that is no mood")
-    return jsonify(_listeners().save(_secret(), current_services().catalog.playlist(Emotion(emotion))))
+    playlist = listed(Emotion(asked["emotion"]), lifted=asked.get("lifted") is True)
+    return jsonify(_listeners().save(_secret(), playlist))
 
 
 def own_logout() -> Response:

@@ -45,9 +45,19 @@ def song_table() -> dict[str, Any]:
         abort(404, description=f"no emotion {asked[:40]!r}: choose one of {', '.join(EMOTIONS)}")
     emotion = Emotion(asked) if asked else None if nobody else seen_here()
     lifted = request.args.get("lift") == "1"
-    playlist = _playlist(emotion, lifted) if emotion else None
+    playlist = listed(emotion, lifted) if emotion else None
     old = playlist is not None and _is_old(playlist.fetched_at)
     return {"emotion": emotion, "chosen": chosen is not None, "lifted": lifted, "playlist": playlist, "old": old}
+
+
+def listed(emotion: Emotion, lifted: bool) -> Playlist:
+    """The list of an emotion, or songs that lead from it to happy."""
+    from songs.lift import lift, own_places
+
+    services = current_services()
+    if not lifted:
+        return services.catalog.playlist(emotion)
+    return lift(services.catalog, emotion, services.splitter.places if services.splitter else own_places)
 
 
 def at_hand() -> dict[str, Any]:
@@ -71,16 +81,6 @@ def split_songs() -> Split:
     listed = current_services().catalog.playlist(Emotion(asked)).tracks if asked else ()
     pasted = songs_of(listed) if asked else read_songs(request.form.get("songs", ""), MOST_LINES)
     return (current_services().splitter or Splitter()).split(pasted, look_up="lookup" in request.form)
-
-
-def _playlist(emotion: Emotion, lifted: bool) -> Playlist:
-    """The list of an emotion, or songs that lead from it to happy."""
-    from songs.lift import lift, own_places
-
-    services = current_services()
-    if not lifted:
-        return services.catalog.playlist(emotion)
-    return lift(services.catalog, emotion, services.splitter.places if services.splitter else own_places)
 
 
 def _is_old(fetched_at: str | None) -> bool:
