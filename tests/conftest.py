@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,16 @@ from songs.catalog import Catalog
 from web.services import Services
 
 ROOT = Path(__file__).parent.parent
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 def row_of(emotion: Emotion, share: float = 0.9) -> list[float]:
@@ -126,6 +138,23 @@ def app(camera: Camera) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+def launch_chromium(playwright: Any, *arguments: str) -> Any:
+    """A Chromium that asks for nothing of its own; skips the test where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *arguments])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = launch_chromium(playwright)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import subprocess
-import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -31,7 +29,7 @@ from model.detector_targets import detector_loss, targets
 from model.faces import Box, Frame
 from model.litert import WEIGHTS, WeightsError
 from tests.conftest import ROOT, grey_frame
-from tests.test_training import refused, run
+from tests.test_training import killed, refused, run
 
 HEADER = "file,x,y,w,h,ignore"
 
@@ -498,17 +496,7 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_resumed_run_ends_where_an_unbroken_one_does(trained: Path, folder: Path, tmp_path: Path) -> None:
     """Killed after an epoch and resumed, the training ends with the same figures."""
     out = tmp_path / "broken"
-    script = (
-        "import sys, os, model.train as t, model.train_detector as d\n"
-        "end = t.Run.on_epoch_end\n"
-        "def die(self, epoch, logs=None):\n"
-        "    end(self, epoch, logs)\n"
-        "    os._exit(9) if epoch == 0 else None\n"
-        "t.Run.on_epoch_end = die\n"
-        "d.main(sys.argv[1:])\n"
-    )
-    arguments = [sys.executable, "-c", script, "--data", str(folder), "--out", str(out), *map(str, TINY)]
-    assert subprocess.run(arguments, cwd=ROOT, capture_output=True, timeout=300, check=False).returncode == 9
+    assert killed("model.train_detector", "--data", folder, "--out", out, *TINY) == 9
     resumed = run("model.train_detector", "--data", folder, "--out", out, "--resume", *TINY)
     assert resumed.returncode == 0, resumed.stderr
     whole, broken = ((place / "log.csv").read_text().splitlines()[-1].split(",") for place in (trained, out))
@@ -546,7 +534,7 @@ def test_export_and_evaluation_of_a_run(trained: Path, folder: Path, tmp_path: P
     """An export has a network and a card, loads, and is measured: the promised keys, nothing else on stdout."""
     out = tmp_path / "weights"
     command(export_detector, "--run", trained, "--data", folder, "--out", out)
-    assert {path.name for path in out.iterdir()} == {"detector.tflite", "detector.json"}
+    assert {path.name for path in out.iterdir()} == set(export_detector.FILES)
     done = run("model.evaluate_detector", "--data", folder, "--weights", out, "--json")
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)

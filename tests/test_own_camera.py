@@ -13,17 +13,13 @@ import pytest
 
 from model.demo import ORDER, SECONDS_EACH, demo_frame
 from model.emotions import EMOTIONS, Emotion
-from tests.conftest import eventually
-from tests.test_browser import CHROMIUM, QUIET
+from tests.conftest import eventually, launch_chromium
 from tests.test_site import Site, running
 
 ASKED = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # and allowed without a person
 MOMENT = 5.0  # seconds into an emotion of the demo, well clear of the blends
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium"),
-]
+pytestmark = pytest.mark.browser
 
 
 def looking(emotion: Emotion, offset: float = 0.0) -> np.ndarray:
@@ -61,7 +57,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., A
             if emotions:
                 clip = clip_of(folder / f"{'-'.join(emotions)}.mjpeg", *emotions)
                 args = (*args, f"--use-file-for-fake-video-capture={clip}")
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *args])
+            browser = launch_chromium(playwright, *args)
             open_browsers.callback(browser.close)
             return browser
 

@@ -33,7 +33,6 @@ from songs.lookup import AT_ONCE, Lookup
 from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of
 from songs.split import UNKNOWN, Splitter
 from tests.conftest import ROOT
-from tests.test_browser import CHROMIUM, QUIET
 from tests.test_site import running
 from tests.test_song_moods import BALLAD, DANCE, METAL, PIANO, run, write
 from web.services import Services, make_splitter
@@ -677,22 +676,11 @@ def test_the_page_shows_the_steps(client: FlaskClient) -> None:
     assert plain.select_one("footer a[href='/split']").text == "Split a playlist by mood"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield launched
-        launched.close()
-
-
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
-def test_the_switch_stays_on_while_the_mood_follows(chromium: Any) -> None:
+def test_the_switch_stays_on_while_the_mood_follows(browser: Any) -> None:
     """Lifted is a way of listening: it lasts through other moods, back, a reload, and whatever the camera sees."""
     with running(VISAGE_SOURCE="demo", VISAGE_DWELL="1") as made:
-        page = chromium.new_page()
+        page = browser.new_page()
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(f"{made.address}/?emotion=sad")

@@ -57,6 +57,21 @@ def run(module: str, *arguments: object, cwd: Path = ROOT) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
+def killed(module: str, *arguments: object) -> int:
+    """The exit code of a training that dies after its first epoch's checkpoint: 9."""
+    script = (
+        f"import sys, os, model.train as t, {module} as trainer\n"
+        "end = t.Run.on_epoch_end\n"
+        "def die(self, epoch, logs=None):\n"
+        "    end(self, epoch, logs)\n"
+        "    os._exit(9) if epoch == 0 else None\n"
+        "t.Run.on_epoch_end = die\n"
+        "trainer.main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).returncode
+
+
 def refused(module: str, *arguments: object) -> str:
     """What a command says that ends with one sentence, in this process: each new one loads TensorFlow anew."""
     with pytest.raises(SystemExit) as ended:
@@ -235,18 +250,7 @@ def test_training_logs_every_epoch(trained: Path) -> None:
 def test_a_resumed_run_ends_where_an_unbroken_one_does(trained: Path, folder: Path, tmp_path: Path) -> None:
     """Killed after an epoch and resumed, the training ends with the same figures and weights."""
     out = tmp_path / "broken"
-    script = (
-        "import sys, os, model.train as t\n"
-        "end = t.Run.on_epoch_end\n"
-        "def die(self, epoch, logs=None):\n"
-        "    end(self, epoch, logs)\n"
-        "    os._exit(9) if epoch == 0 else None\n"
-        "t.Run.on_epoch_end = die\n"
-        "t.main(sys.argv[1:])\n"
-    )
-    arguments = [sys.executable, "-c", script, "--data", str(folder), "--out", str(out), *map(str, TINY)]
-    killed = subprocess.run(arguments, cwd=ROOT, capture_output=True, timeout=300, check=False)
-    assert killed.returncode == 9
+    assert killed("model.train", "--data", folder, "--out", out, *TINY) == 9
     resumed = run("model.train", "--data", folder, "--out", out, "--resume", *TINY)
     assert resumed.returncode == 0, resumed.stderr
     whole, broken = ((place / "log.csv").read_text().splitlines()[-1].split(",") for place in (trained, out))
