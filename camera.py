@@ -212,9 +212,10 @@ class _Run:
             thread.start()
 
     def end(self) -> None:
-        """Tell the threads to finish."""
+        """Tell the threads to finish, and keep nothing of what was seen."""
         self._ended.set()
         with self._fresh:
+            self._frame, self._faces, self._reading = None, (), None
             self._fresh.notify_all()
 
     def join(self, timeout: float = READ_TIMEOUT) -> None:
@@ -267,6 +268,8 @@ class _Run:
 
     def _take(self, frame: Frame, source: str) -> None:
         with self._fresh:
+            if self._ended.is_set():
+                return
             self._frame, self._taken_at, self._count = frame, time.monotonic(), self._count + 1
             self._source, self._failed = source, False
             if source != "demo" or self._camera.source == "demo":
@@ -304,7 +307,8 @@ class _Run:
                 continue
             follower.follow(recognizer.recognize(frame), at)
             with self._fresh:
-                self._faces, self._reading = follower.faces, follower.reading
+                if not self._ended.is_set():
+                    self._faces, self._reading = follower.faces, follower.reading
 
     # publish
 

@@ -37,7 +37,7 @@ def _meeting_place():
     """A folder for the workers of this master alone; the same one after a reload. Those of killed masters go."""
     mine = os.path.join(tempfile.gettempdir(), f"visage-fm-{os.getuid()}-")
     for left in glob.glob(mine + "*"):
-        with suppress(ValueError, PermissionError):
+        with suppress(ValueError, OverflowError, PermissionError):  # no number of a process, or another's
             try:
                 os.kill(int(left.removeprefix(mine)), 0)
             except ProcessLookupError:

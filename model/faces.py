@@ -53,14 +53,6 @@ class Box(NamedTuple):
         """The same rectangle, shifted by x and y pixels."""
         return Box(self.x + x, self.y + y, self.width, self.height)
 
-    def widened(self, share: float, frame: Frame) -> Box:
-        """This box with `share` of its size added on every side, cut at the frame's edges."""
-        height, width = frame.shape[:2]
-        left, top = max(0, self.x - round(share * self.width)), max(0, self.y - round(share * self.height))
-        right = min(width, self.x + self.width + round(share * self.width))
-        bottom = min(height, self.y + self.height + round(share * self.height))
-        return Box(left, top, max(0, right - left), max(0, bottom - top))
-
 
 class TiltedBox(Box):
     """A box whose face was seen to be tilted by `roll` degrees; equal to the Box of its place all the same."""

@@ -33,7 +33,7 @@ class LiteRTNetwork:
         self._interpreters: OrderedDict[tuple[int, ...], _Shaped] = OrderedDict()
         self._lock = Lock()
         try:
-            self.details = _interpreter(self._content).get_input_details()[0]
+            _interpreter(self._content).get_input_details()[0]
         except (ValueError, RuntimeError, IndexError) as error:
             raise WeightsError(f"{path} is not a LiteRT network ({error}): export it again") from error
 

@@ -5,7 +5,9 @@ Import it before anything that loads OpenCV, which takes its settings from the e
 
 import os
 
+MOST_PIXELS = 50_000_000  # of a picture that is read
+
 # macOS: OpenCV asks for permission on the main thread only; the system itself asks when the camera opens.
 os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
 # What stills.read_header did not see through ends here.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(50_000_000))
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))

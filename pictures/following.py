@@ -39,6 +39,12 @@ class SeenFace:
         return self.reading.confidence
 
 
+def seen_once(face: Face, scale: float = 1.0) -> SeenFace:
+    """A photo's face, in a picture `scale` times as large: what it shows is its mood, with nothing to smooth."""
+    emotion = face.prediction.emotion
+    return SeenFace(face.box.scaled(scale), Reading(face.prediction, 0.0, emotion=emotion, songs=emotion))
+
+
 def seen_as_json(faces: Sequence[SeenFace], reading: Reading | None, size: tuple[int, int]) -> dict[str, Any]:
     """What is seen in a picture of `size`, its width and height, as JSON: for the site and for the command line."""
     answer: dict[str, Any] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 OpenFrames = Callable[[str], Iterator[Frame]]
 
 WIDTH, HEIGHT, FPS = 640, 480, 30
+SLOWEST, FASTEST = 1, 60  # pictures a second of a film that is watched live
 READ_TIMEOUT = 3.0  # seconds without a picture before a source counts as lost
 PERMISSION = " May this terminal use it (System Settings, Privacy, Camera)?" if sys.platform == "darwin" else ""
 
@@ -73,10 +76,10 @@ def shown_once(source: str) -> Showing:
     if source == "demo" or is_device(source):
         return Showing(frames(source))
     capture, lost = _url_capture(source) if is_url(source) else _file_capture(Path(source).expanduser())
-    rate, length = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    rate, length = _rate_of(capture), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     if is_url(source) and length <= 0:
         return Showing(_read_until_lost(capture, lost))
-    if not 0.1 <= rate <= 240:  # browsers record with a clock of milliseconds in place of a rate
+    if not rate:
         rate, length = FPS, 0
     return Showing(_read_to_the_end(capture, public_name(source), rate, length), rate, max(0, length))
 
@@ -157,17 +160,29 @@ def _file_capture(path: Path) -> tuple[cv2.VideoCapture, str]:
     return _opened(str(path.absolute()), unreadable), unreadable  # a relative one with a colon looks like a URL
 
 
-def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
+def _rate_of(capture: cv2.VideoCapture) -> float:
+    """A film's frames a second; 0 where that cannot be: browsers record a clock of milliseconds in place of it."""
     rate = capture.get(cv2.CAP_PROP_FPS)
+    return rate if 0.1 <= rate <= 240 else 0.0
+
+
+def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
+    """A film in a loop, at its own speed: a fast one's frames in part, a slow one's each several times."""
+    rate = _rate_of(capture) or FPS
+    apart, times = math.ceil(rate / FASTEST), math.ceil(SLOWEST / rate)
+    ticks = _ticks(rate * times / apart)
     try:
-        for _ in _ticks(rate if 1 <= rate <= 60 else FPS):
+        while True:
             more, frame = capture.read()
             if not more:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
                 more, frame = capture.read()
             if not more:
                 raise SourceError(unreadable)
-            yield frame
+            for _ in islice(ticks, times):
+                yield frame
+            for _ in range(apart - 1):
+                capture.grab()
     finally:
         capture.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -9,14 +10,15 @@ from typing import Literal
 import cv2
 import numpy as np
 
+import pictures
 from model.faces import Frame
 from pictures.sources import SourceError
 
-MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 20_000  # pixels
-MOST_SEGMENTS = 2000  # of a JPEG before its picture; a camera's has some tens
+MOST_SEGMENTS = 2000  # of a JPEG before its first scan, and after it; a camera's has some tens
 MOST_SCANS = 100  # of a progressive JPEG: each goes over the whole picture, and a few bytes make one
 AMPLE = 1600  # pixels of the longer side that are enough to find the faces of a photo and to read them
+MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # in a scan 00 or a restart follows FF
 OTHER_KINDS = {
     b"GIF8": "GIF",
     b"BM": "BMP",
@@ -78,10 +80,10 @@ def read_header(content: bytes) -> Header:
         header = _header(content)
     except (struct.error, IndexError):
         raise PictureError(CUT_OFF) from None
-    if header.pixels > MOST_PIXELS or max(header.width, header.height) > LONGEST_SIDE:
+    if header.pixels > pictures.MOST_PIXELS or max(header.width, header.height) > LONGEST_SIDE:
         raise PictureTooLargeError(
-            f"the picture has {header.width} x {header.height} pixels: it may have {MOST_PIXELS // 1_000_000} million, "
-            f"and {LONGEST_SIDE} on a side; send a smaller copy"
+            f"the picture has {header.width} x {header.height} pixels: it may have "
+            f"{pictures.MOST_PIXELS // 1_000_000} million, and {LONGEST_SIDE} on a side; send a smaller copy"
         )
     if not header.pixels:
         raise PictureError("the picture has no pixels: choose another one")
@@ -118,11 +120,28 @@ def _jpeg_header(content: bytes) -> Header:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and size is None:
             size = struct.unpack(">HH", content[at + 5 : at + 9])
         at += 1 if marker == 0xFF else 2 if marker == 0x01 or 0xD0 <= marker <= 0xD7 else 2 + max(length, 2)
-    if size is None or content[at : at + 2] != b"\xff\xda" or content.find(b"\xff\xd9", at) < 0:
+    if size is None or content[at : at + 2] != b"\xff\xda":
         raise PictureError(CUT_OFF)
-    if content.count(b"\xff\xda", at) > MOST_SCANS:
-        raise PictureTooLargeError("the JPEG has more scans than a camera makes: save it anew, and send that")
+    _check_scans(content, at)
     return Header("JPEG", size[1], size[0])
+
+
+def _check_scans(content: bytes, at: int) -> None:
+    """Walk from a JPEG's first scan to its end: a phone appends a film to it. Raises PictureError."""
+    scans = 0
+    for _ in range(MOST_SEGMENTS):
+        found = MARKER.search(content, at)
+        if found is None:
+            raise PictureError(CUT_OFF)
+        marker, at = found[0][1], found.end()
+        if marker == 0xD9:  # end of image
+            return
+        scans += marker == 0xDA
+        if scans > MOST_SCANS:
+            break
+        (length,) = struct.unpack(">H", content[at : at + 2])
+        at += max(length, 2)
+    raise PictureTooLargeError("the JPEG has more scans than a camera makes: save it anew, and send that")
 
 
 def _webp_header(content: bytes) -> Header:

@@ -114,10 +114,11 @@ class FeatureTable:
         wanted = keys - self._found.keys()
         if not wanted:
             return
-        self._found |= dict.fromkeys(wanted)
+        found: dict[str, Sound | None] = dict.fromkeys(wanted)
         for sound in self._rows(Wanted(wanted)):
             for key in wanted.intersection(sound.song.keys):
-                self._found[key] = self._found[key] or sound  # of two rows the first counts
+                found[key] = found[key] or sound  # of two rows the first counts
+        self._found |= found  # of a table that could not be read to its end, nothing
 
     def _rows(self, wanted: Wanted | None = None) -> Iterator[Sound]:
         """The good rows, one by one; of all, or of those that `wanted` may name. Raises FeaturesError."""

@@ -14,13 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from model.song_moods import FEATURES, fault_of
 from songs.features import Song, Sound, id_in
 
 AT_ONCE = 40  # ids; the service refuses more
 TIMEOUT = (5, 10)  # seconds to connect, and to wait for a byte
-LONGEST = 30  # seconds that one split may take, waits included
+LONGEST = 30  # seconds that one split may take, waits included; what is asked last may go a little over
 LONGEST_ANSWER = 1_000_000  # bytes; 40 songs take 20,000
 MOST_REMEMBERED = 50_000  # songs
 
@@ -71,22 +72,25 @@ class Lookup:
             missing = [one for one in ids if one not in self._known]
             end = time.monotonic() + LONGEST
             for start in range(0, len(missing), AT_ONCE):
-                if time.monotonic() > end:
-                    raise LookupFailedError(f"{self.host} is slow; the rest is asked for when you try again")
+                self._check_time(end)
                 lot = missing[start : start + AT_ONCE]
                 self._known |= dict.fromkeys(lot) | self._sounds(lot, end)
         finally:
             self._lock.release()
 
+    def _check_time(self, end: float) -> None:
+        if time.monotonic() > end:
+            raise LookupFailedError(f"{self.host} is slow; the rest is asked for when you try again")
+
     def _sounds(self, lot: Sequence[str], end: float) -> dict[str, Sound | None]:
         """What the service says of some songs. It leaves out those that it does not know."""
-        code, headers, body = self._answer(lot)
+        code, headers, body = self._answer(lot, end)
         if code == 429:
             wait = _seconds(headers.get("Retry-After"))
             if time.monotonic() + wait > end:
                 raise LookupFailedError(f"{self.host} asks to wait for {wait} seconds; try again then")
             time.sleep(wait)
-            code, headers, body = self._answer(lot)
+            code, headers, body = self._answer(lot, end)
         if code != 200:
             raise LookupFailedError(f"{self.host} answers {code}; try again later")
         try:
@@ -96,24 +100,26 @@ class Lookup:
             raise LookupFailedError(f"the answer of {self.host} is not understood") from None
         return {sound.song.track_id: sound for sound in sounds if sound.song.track_id in lot}
 
-    def _answer(self, lot: Sequence[str]) -> tuple[int, Any, bytes]:
+    def _answer(self, lot: Sequence[str], end: float) -> tuple[int, Any, bytes]:
         """Status, headers and body of one request. No redirect is followed: the ids go where the setting says."""
+        left = max(0.1, end - time.monotonic())
         try:
             with self._session.get(
                 f"{self._address}/audio-features",
                 params={"ids": ",".join(lot)},
                 headers={"Accept": "application/json", "User-Agent": "visage-fm"},
-                timeout=TIMEOUT,
+                timeout=(min(TIMEOUT[0], left), min(TIMEOUT[1], left)),
                 allow_redirects=False,
                 stream=True,
             ) as answer:
                 body = b""
-                for piece in answer.iter_content(65_536):
+                while piece := answer.raw.read1(65_536, decode_content=True):  # what is there, however little
+                    self._check_time(end)
                     body += piece
                     if len(body) > LONGEST_ANSWER:
                         raise LookupFailedError(f"the answer of {self.host} has no end")
                 return answer.status_code, answer.headers, body
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise LookupFailedError(f"{self.host} cannot be reached ({type(error).__name__})") from None
 
 

@@ -228,7 +228,7 @@ class Listeners:
         if not self._knows(secret):
             raise PlayerError("You are not logged in to Spotify here.", 401)
         with self._alone():
-            spotify = connect(replace(self._settings, token_cache=self._file(secret)))
+            spotify = connect(replace(self._settings, token_cache=self._file(secret)), answer_of)
         return answer_of(attempt, job, spotify)
 
 

@@ -102,14 +102,24 @@ def settings_from(environment: Mapping[str, str], dotenv: Path) -> Settings:
                 return text
         raise CannotRunError(f"{name}={text!r}: it takes an address such as {default}")
 
+    def place(name: str, default: Path) -> Path:
+        path = Path(given.get(name) or default)
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            if not (client_id or given.get(name)):
+                return path  # without an app there is nothing to keep
+            raise CannotRunError(f"{name}={str(path)!r}: there is no such home; write the whole path") from None
+
+    client_id = given.get("SPOTIPY_CLIENT_ID", "").strip()
     return Settings(
-        client_id=given.get("SPOTIPY_CLIENT_ID", "").strip(),
+        client_id=client_id,
         client_secret=given.get("SPOTIPY_CLIENT_SECRET", "").strip(),
         redirect_uri=address("SPOTIPY_REDIRECT_URI", "http://127.0.0.1:8888/callback"),
         api_base=address("SPOTIFY_API_BASE", "https://api.spotify.com/v1").rstrip("/"),
         accounts_base=address("SPOTIFY_ACCOUNTS_BASE", "https://accounts.spotify.com").rstrip("/"),
-        token_cache=Path(given.get("VISAGE_TOKEN_CACHE") or config_folder(given) / "spotify-token.json").expanduser(),
-        songs=Path(given.get("VISAGE_SONGS") or HERE).expanduser(),
+        token_cache=place("VISAGE_TOKEN_CACHE", config_folder(given) / "spotify-token.json"),
+        songs=place("VISAGE_SONGS", HERE),
     )
 
 
@@ -131,25 +141,28 @@ def dotenv_values(path: Path) -> dict[str, str]:
 
 
 def config_folder(environment: Mapping[str, str]) -> Path:
-    """Where this person's programs keep their settings; outside the repository."""
+    """Where this person's programs keep their settings, with its ~; outside the repository."""
     if sys.platform == "win32":
-        return Path(environment.get("APPDATA") or Path.home()) / "visage-fm"
-    return Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "visage-fm"
+        return Path(environment.get("APPDATA") or "~", "visage-fm")
+    return Path(environment.get("XDG_CONFIG_HOME") or "~/.config", "visage-fm")
 
 
 # -- the login and its token ---------------------------------------------------------------------
 
 
-def connect(settings: Settings) -> Any:
-    """Spotify, with a token that outlasts a run; never opens a browser or asks."""
-    spotify = spotipy.Spotify(
-        auth=access_token(settings), requests_session=session_for(settings.api_base), requests_timeout=TIMEOUT
-    )
+def connect(settings: Settings, tried: Callable[..., dict[str, Any]] | None = None) -> Any:
+    """Spotify, with a token that outlasts a run; never opens a browser or asks.
+
+    A token is renewed by `tried`: `ask`, or `answer_of` for somebody who waits in front of a page.
+    """
+    token = access_token(settings, tried or ask)
+    session = session_for(settings.api_base)
+    spotify = spotipy.Spotify(auth=token, requests_session=session, requests_timeout=TIMEOUT)
     spotify.prefix = f"{settings.api_base}/"
     return spotify
 
 
-def access_token(settings: Settings) -> str:
+def access_token(settings: Settings, tried: Callable[..., dict[str, Any]]) -> str:
     """The token in the cache, renewed if its hour is over."""
     auth = authorizer(settings)
     token = read_token(settings.token_cache)
@@ -157,7 +170,7 @@ def access_token(settings: Settings) -> str:
         raise CannotRunError(f"you are not logged in to Spotify; {LOG_IN}")
     if token["expires_at"] - time.time() < LONGEST_RUN:
         try:
-            token |= ask(auth.refresh_access_token, token.get("refresh_token"))
+            token |= tried(auth.refresh_access_token, token.get("refresh_token"))
         except LoginEndedError:
             if read_token(settings.token_cache) == token:  # else another run has just renewed it
                 forget_token(settings.token_cache)

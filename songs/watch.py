@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 
 import pictures  # noqa: F401 - first, or OpenCV is loaded without its settings
 from model.demo import demo_frame
-from model.emotions import Prediction, Reading, Smoothing
+from model.emotions import Smoothing
 from model.faces import Frame
 from model.recognizer import Recognizer, WeightsError, load_recognizer
 from pictures.drawing import annotate
-from pictures.following import Follower, SeenFace
+from pictures.following import Follower, seen_once
 from pictures.recording import Recording, save_picture
 from pictures.sources import FPS, Showing, SourceError, is_device, is_url, public_name, shown_once
 from pictures.stills import PictureError, Still, decode_image, decode_still
@@ -239,40 +239,35 @@ def _watch_photos(
         for photo, target in zip_longest(terminal.counted(photos), targets):
             _stop_if_asked()
             try:
-                content, still = _read_photo(photo)
+                still, picture = _read_photo(photo, whole=target is not None)
             except SourceError as error:
                 terminal.complain(str(error))
                 broken += 1
                 continue
-            found = recognizer.recognize(still.frame)
-            faces = tuple(SeenFace(face.box.scaled(still.scale), _settled(face.prediction)) for face in found)
+            faces = tuple(seen_once(face, still.scale) for face in recognizer.recognize(still.frame))
             reading = faces[0].reading if faces else None
             lines.show(Sight(str(photo), None, faces, reading, (still.width, still.height)))
             if target:
-                save_picture(annotate(decode_image(content), faces), target)
+                save_picture(annotate(picture, faces), target)
     if broken and len(photos) > 1:
         terminal.complain(f"{broken} of {len(photos)} pictures could not be read")
     return 1 if broken else 0
 
 
-def _read_photo(path: Path) -> tuple[bytes, Still]:
-    """The bytes of a file, and the picture in them. Raises SourceError."""
+def _read_photo(path: Path, whole: bool) -> tuple[Still, Frame]:
+    """The picture in a file, and a frame to draw on: all its pixels if it is to be `whole`. Raises SourceError."""
     try:
         if (size := path.stat().st_size) > LARGEST_PHOTO:
             most = LARGEST_PHOTO // 1_000_000
             raise SourceError(f"{path}: the picture has {size // 1_000_000} MB, it may have {most}")
         content = path.read_bytes()
         with without_noise():
-            return content, decode_still(content)
+            still = decode_still(content)
+            return still, decode_image(content) if whole else still.frame
     except PictureError as error:
         raise SourceError(f"{path}: {error}") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be opened ({error.strerror}): may you read it?") from None
-
-
-def _settled(prediction: Prediction) -> Reading:
-    """A reading of a face that is seen once."""
-    return Reading(prediction, 0.0, emotion=prediction.emotion, songs=prediction.emotion)
 
 
 def _photos_in(folder: Path) -> list[Path]:
@@ -321,7 +316,8 @@ def _photos_for(save: str | None, source: Path, photos: Sequence[Path]) -> list[
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise UsageError(f"--save {save}: the folder cannot be made ({error.strerror})") from None
-    return [_free(folder / _saved_name(photo), photo) for photo in photos]
+    _check_writable(folder, folder)
+    return [_apart(folder / _saved_name(photo), photo) for photo in photos]
 
 
 def _saved_name(photo: Path) -> str:
@@ -330,15 +326,25 @@ def _saved_name(photo: Path) -> str:
 
 def _free(path: Path, source: Path | None) -> Path:
     """The path, if it may be written: it is not the source, and a file can be made beside it. Raises UsageError."""
+    _check_writable(_apart(path, source).parent, path)
+    return path
+
+
+def _apart(path: Path, source: Path | None) -> Path:
+    """The path, if neither a folder nor the source is there. Raises UsageError."""
     if path.is_dir():
         raise UsageError(f"--save {path}: that is a folder")
     if source and path.exists() and path.samefile(source):
         raise UsageError(f"--save {path}: that is the source; choose another name, or it would be overwritten")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise UsageError(f"--save {path}: nothing can be written into {path.parent} ({error.strerror})") from None
     return path
+
+
+def _check_writable(folder: Path, save: Path) -> None:
+    """Raises UsageError unless a file can be made in a folder."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(f"--save {save}: nothing can be written into {folder} ({error.strerror})") from None
 
 
 # -- the command line ----------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -62,6 +65,25 @@ def test_it_stops_after_the_last_viewer_and_starts_again(camera: Camera, source:
     with camera.watch() as viewer:
         assert next(s for s in viewer if s.status == "live").jpeg
     assert source.opened == 2
+
+
+def test_nothing_seen_is_kept_when_nobody_watches() -> None:
+    """With the last viewer gone for a while, no picture of the room is left in memory."""
+    seen: list[weakref.ref[Frame]] = []
+
+    def noting(name: str) -> Iterator[Frame]:
+        while True:
+            frame = grey_frame()
+            seen.append(weakref.ref(frame))
+            yield frame
+            time.sleep(0.02)
+
+    camera = Camera("fake", stub_recognizer(), idle_seconds=0.1, open_frames=noting)
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "live" and s.reading)
+    assert eventually(lambda: camera.snapshot.status == "idle")
+    assert eventually(lambda: gc.collect() >= 0 and not any(frame() is not None for frame in seen))
+    camera.close()
 
 
 def test_a_page_reloaded_keeps_the_device(source: Source) -> None:

@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -27,18 +29,16 @@ from tests.conftest import ROOT, eventually
 from tests.test_site import Site, free_port, running
 
 DEPLOY = ROOT / "deploy"
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 NAME = "visage.example.org"
 TOKEN = "open-sesame-1234"
 
 
 @dataclass
 class Front:
-    """nginx and the two sites behind it."""
+    """nginx before two sites."""
 
     port: int
     plain: int
-    sites: list[Site]
     log: Path
     context: ssl.SSLContext
 
@@ -59,7 +59,7 @@ def answer_of(
     return response.status, dict(response.getheaders()), response.read()
 
 
-def configuration(folder: Path, ports: dict[str, int]) -> Path:
+def configuration(folder: Path, ports: dict[str, int], more: dict[str, str]) -> Path:
     """deploy/nginx.conf on other ports, with a certificate made for the test, and nothing outside `folder`."""
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
     changes = {
@@ -69,6 +69,7 @@ def configuration(folder: Path, ports: dict[str, int]) -> Path:
         "listen 443 ssl http2;": f"listen 127.0.0.1:{ports['front']} ssl http2;",
         "/etc/visage-fm/tls": str(folder),
         "/var/log/nginx": str(folder),
+        **more,
     }
     for old, new in changes.items():
         assert old in text
@@ -85,24 +86,42 @@ def configuration(folder: Path, ports: dict[str, int]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    if not NGINX or not shutil.which("openssl"):
+def nginx() -> str:
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if not found or not shutil.which("openssl"):
         pytest.skip("no nginx or openssl: apt install nginx-light openssl")
-    folder = tmp_path_factory.mktemp("nginx")
+    return found
+
+
+@contextmanager
+def running_before(one: int, two: int, nginx: str, folder: Path, **changes: str) -> Iterator[Front]:
+    """nginx, set up as in deploy/ but for `changes`, before what listens on these two ports."""
     request = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={NAME} -addext subjectAltName=DNS:{NAME}"
     command = ["openssl", *request.split(), "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    ports = {"one": one, "two": two, "front": free_port(), "plain": free_port()}
+    command = [nginx, "-c", str(configuration(folder, ports, changes)), "-p", str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            context = ssl.create_default_context(cafile=str(folder / "cert.pem"))
+            context.check_hostname = False  # it is asked at its address, by its name
+            made = Front(ports["front"], ports["plain"], folder / "visage.log", context)
+            assert eventually(lambda: _is_up(made), 15), server.stderr.read() if server.poll() and server.stderr else ""
+            yield made
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[list[Site]]:
+    settings = {"VISAGE_SECRET_KEY": "k" * 40, "VISAGE_NAMES": NAME, "VISAGE_PROXIES": "1", "VISAGE_TOKEN": TOKEN}
     with ExitStack() as stack:
-        settings = {"VISAGE_SECRET_KEY": "k" * 40, "VISAGE_NAMES": NAME, "VISAGE_PROXIES": "1", "VISAGE_TOKEN": TOKEN}
-        sites = [stack.enter_context(running(VISAGE_SOURCE="demo", **settings)) for _ in range(2)]
-        ports = {"one": sites[0].port, "two": sites[1].port, "front": free_port(), "plain": free_port()}
-        command = [NGINX, "-c", str(configuration(folder, ports)), "-p", str(folder)]
-        nginx = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-        stack.callback(nginx.terminate)
-        context = ssl.create_default_context(cafile=str(folder / "cert.pem"))
-        context.check_hostname = False  # it is asked at its address, by its name
-        made = Front(ports["front"], ports["plain"], sites, folder / "visage.log", context)
-        assert eventually(lambda: _is_up(made), 15), nginx.stderr.read() if nginx.poll() and nginx.stderr else ""
+        yield [stack.enter_context(running(VISAGE_SOURCE="demo", **settings)) for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def front(nginx: str, sites: list[Site], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with running_before(sites[0].port, sites[1].port, nginx, tmp_path_factory.mktemp("nginx")) as made:
         yield made
 
 
@@ -172,14 +191,14 @@ class Visitor(threading.Thread):
         line.close()
 
 
-def test_a_killed_machine_costs_a_visitor_one_frame_at_most(front: Front) -> None:
+def test_a_killed_machine_costs_a_visitor_one_frame_at_most(front: Front, sites: list[Site]) -> None:
     """Under load one of the two is killed outright: every visitor goes on, with the mood it had."""
     stop = threading.Event()
     visitors = [Visitor(front, stop) for _ in range(4)]
     for visitor in visitors:
         visitor.start()
     time.sleep(1.5)
-    os.killpg(front.sites[1].process.pid, signal.SIGKILL)
+    os.killpg(sites[1].process.pid, signal.SIGKILL)
     time.sleep(3)
     stop.set()
     for visitor in visitors:
@@ -216,6 +235,45 @@ def test_the_camera_needs_the_token_and_comes_without_delay(front: Front) -> Non
             received += stream.read(10_000)
     assert "/?" not in front.log.read_text()
     assert TOKEN not in front.log.read_text()
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    """What was asked of the stand-in, which hangs up on a POST instead of answering; but /split it answers late."""
+    return []
+
+
+@pytest.fixture
+def stand_in(asked: list[str]) -> Iterator[int]:
+    class Breaking(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/split":
+                time.sleep(2)
+                self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_only_a_picture_is_sent_twice(asked: list[str], stand_in: int, nginx: str, tmp_path: Path) -> None:
+    """Of what breaks off, pictures go to the second machine; a playlist must not be saved again. /split may be slow."""
+    changes = {"max_fails=1": "max_fails=0", "read_timeout 15s": "read_timeout 1s"}
+    with running_before(stand_in, stand_in, nginx, tmp_path, **changes) as front:
+        for path in ("/recognize", "/photo", "/spotify/save"):
+            assert b"try again" in front.ask("POST", path, b"x")[2]
+        assert front.ask("POST", "/split", b"x")[0] == 200
+    assert Counter(asked) == {"/recognize": 2, "/photo": 2, "/spotify/save": 1, "/split": 1}
 
 
 # -- the image
@@ -284,3 +342,11 @@ def test_compose_turns_the_ports_into_machines() -> None:
     servers = re.findall(r"^    server (\S+) ", done, re.MULTILINE)
     assert servers == ["site-1:5000", "site-2:5000"]
     assert all(re.search(rf"^  {server.partition(':')[0]}:", text, re.MULTILINE) for server in servers)
+
+
+def test_compose_mounts_the_lists_where_the_site_reads_them() -> None:
+    """Not over the image's own code, of which songs/ is a part."""
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    (mounted,) = re.findall(r"- \.\./songs:([^:]+):ro", text)
+    assert re.findall(r"VISAGE_SONGS: (\S+)", text) == [mounted]
+    assert not Path(mounted).is_relative_to("/site")

@@ -26,12 +26,6 @@ def test_overlap() -> None:
     assert box.overlap(Box(200, 200, 10, 10)) == 0
 
 
-def test_widened_stays_inside_the_frame() -> None:
-    """A widened box is cut at the edges."""
-    assert Box(0, 0, 640, 480).widened(0.5, grey_frame()) == Box(0, 0, 640, 480)
-    assert Box(100, 100, 100, 100).widened(0.1, grey_frame()) == Box(90, 90, 120, 120)
-
-
 def test_crops_are_what_the_network_takes() -> None:
     """Two boxes give (2, 48, 48, 1) float32, also where they cross the edge; none give (0, 48, 48, 1)."""
     crops = crop_faces(grey_frame(80), [Box(10, 10, 100, 100), Box(-5, -5, 60, 60)])

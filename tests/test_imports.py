@@ -21,7 +21,7 @@ RUNTIME = {
     "model.detector": ({"model.faces", "model.litert"}, {"cv2", "numpy"}),
     "model.recognizer": ({"model.detector", "model.emotions", "model.faces", "model.litert"}, {"numpy", "keras"}),
     "pictures.sources": ({"model.demo", "model.faces"}, {"cv2"}),
-    "pictures.stills": ({"model.faces", "pictures.sources"}, {"cv2", "numpy"}),
+    "pictures.stills": ({"model.faces", "pictures", "pictures.sources"}, {"cv2", "numpy"}),
     "pictures.following": ({"model.demo", "model.emotions", "model.faces", "model.recognizer"}, {"cv2"}),
     "pictures.drawing": (
         {"model.faces", "pictures.following", "pictures.sources", "pictures.stills"},
@@ -45,7 +45,7 @@ RUNTIME = {
     "songs.catalog": ({"model.emotions"}, {"pandas"}),
     "songs.lift": ({"model.emotions", "songs.catalog"}, set()),
     "songs.features": ({"model.song_moods"}, set()),
-    "songs.lookup": ({"model.song_moods", "songs.features"}, {"requests"}),
+    "songs.lookup": ({"model.song_moods", "songs.features"}, {"requests", "urllib3"}),
     "songs.moods": (
         {"model.emotions", "model.song_moods", "model.song_table", "songs.catalog", "songs.features"},
         set(),

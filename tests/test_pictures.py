@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,11 @@ import pytest
 
 from model.emotions import Emotion, Prediction, Smoothing
 from model.faces import Box, Face, Frame
+from pictures import sources
 from pictures.drawing import annotate, encode_jpeg, fitted
 from pictures.following import Follower
 from pictures.sources import SourceError, frames, public_name
+from pictures.stills import MOST_SCANS, PictureError, PictureTooLargeError, decode_image, read_header
 from tests.conftest import grey_frame, row_of
 
 
@@ -45,6 +48,21 @@ def test_a_file_plays_in_a_loop(tmp_path: Path) -> None:
     levels = [int(frame.mean()) for frame in seen]
     assert levels[0] == pytest.approx(levels[5], abs=6)
     assert levels[4] > levels[0] + 100
+
+
+@pytest.mark.parametrize(
+    ("rate", "ticks", "shown"),
+    [(120, 60, [0, 2, 4, 0]), (90, 45, [0, 2, 4, 0]), (60, 60, [0, 1, 2, 3]), (0.5, 1, [0, 0, 1, 1])],
+)
+def test_a_film_plays_at_its_own_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, ticks: float, shown: list[int]
+) -> None:
+    """Of more than 60 frames a second some are left out, of less than one each is repeated, and none is hurried."""
+    asked: list[float] = []
+    monkeypatch.setattr(sources, "_ticks", lambda rate: asked.append(rate) or repeat(0.0))
+    levels = [int(frame.mean()) for frame in take(frames(str(write_clip(tmp_path / "clip.avi", rate=rate))), 4)]
+    assert asked == [pytest.approx(ticks)]
+    assert [round((level - 20) / 40) for level in levels] == shown
 
 
 def test_a_missing_file_says_which(tmp_path: Path) -> None:
@@ -123,6 +141,26 @@ def test_a_label_at_the_edge_stays_in_the_picture() -> None:
 def test_jpeg_round_trip() -> None:
     """An encoded frame decodes to nearly the same pixels."""
     assert abs(decoded(encode_jpeg(grey_frame(120))).astype(int) - 120).max() <= 2
+
+
+# -- stills
+
+
+def test_a_photo_may_have_a_film_behind_it() -> None:
+    """What a phone appends to a JPEG is no part of it, whatever bytes are in it."""
+    photo = encode_jpeg(grey_frame(120)) + 2 * MOST_SCANS * b"\xff\xda\xff\xd9"
+    assert read_header(photo).pixels == 640 * 480
+    assert decode_image(photo).shape == (480, 640, 3)
+
+
+def test_no_scan_is_hidden_behind_a_false_end() -> None:
+    """A comment that holds an end marker ends nothing: the scans after it count, and so does a missing end."""
+    photo = encode_jpeg(grey_frame(120))
+    comment, scan = b"\xff\xfe\0\6\xff\xd9\0\0", photo[photo.rindex(b"\xff\xda") : -2]
+    with pytest.raises(PictureTooLargeError, match="more scans"):
+        read_header(photo[:-2] + comment + MOST_SCANS * scan + photo[-2:])
+    with pytest.raises(PictureError, match="cut off"):
+        read_header(photo[:-2] + comment)
 
 
 # -- following

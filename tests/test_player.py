@@ -297,6 +297,18 @@ def test_a_token_is_renewed(ann: Browser, spotify: FakeSpotify, settings: Settin
     assert json.loads(file.read_text())["access_token"] != before["access_token"]
 
 
+def test_a_token_is_renewed_in_one_try(ann: Browser, spotify: FakeSpotify, settings: Settings) -> None:
+    """When Spotify cannot renew a token at once the person hears of it; nobody else waits for a second try."""
+    [file] = tokens(settings)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"expires_at": 0}))
+    spotify.asked.clear()
+    spotify.fail("/api/token", error(503, "Busy"), for_ever=True)
+    state = ann.state()
+    assert "trouble of its own (503)" in state["told"]
+    assert [asked.path for asked in spotify.asked] == ["/api/token"]
+    assert state["logged_in"]
+
+
 # -- only the site's own page
 
 

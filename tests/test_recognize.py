@@ -474,7 +474,7 @@ def test_a_clock_that_is_behind_does_no_harm() -> None:
 
 
 def test_an_address_that_sends_too_many_is_told_to_wait() -> None:
-    """Past the rate: 429 with Retry-After; other addresses are served, a household's IPv6 addresses count as one."""
+    """Past the rate: 429 with Retry-After; other addresses are served, a household's IPv6 ones count as one."""
     client = site(RATE=3)[0].test_client()
 
     def codes(*addresses: str) -> list[int]:
@@ -487,6 +487,7 @@ def test_an_address_that_sends_too_many_is_told_to_wait() -> None:
         assert "3 pictures a second" in refused.json["error"]
     assert codes("192.0.2.2", "192.0.2.3") == [200, 200]
     assert 429 in codes(*[f"2001:db8::{i}" for i in range(7)])
+    assert codes(*[f"::ffff:192.0.2.{i}" for i in range(10, 17)]) == [200] * 7
 
 
 def test_behind_proxies_the_visitors_address_counts() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from app import create_app
 from tests.conftest import ROOT
+from web.services import make_listeners
 from web.settings import SETTINGS, SettingsError, settings_from
 
 
@@ -31,6 +32,8 @@ def test_settings_are_read_from_the_environment() -> None:
         ("VISAGE_PORT", "", "VISAGE_PORT=''"),
         ("VISAGE_HOLD", "-1", "VISAGE_HOLD='-1'"),
         ("VISAGE_ENTER", "nan", "VISAGE_ENTER='nan'"),
+        ("VISAGE_FORGET", "inf", "VISAGE_FORGET='inf': it takes a number from 0 to 86400"),
+        ("VISAGE_IDLE", "1e308", "a number from 0 to 86400"),
         ("VISAGE_ENGINE", "onnx", "one of litert, keras"),
         ("VISAGE_LEAVE", "0.5", "it takes at most VISAGE_ENTER (0.45)"),
         ("VISAGE_SOURCE", "", "VISAGE_SOURCE=''"),
@@ -71,6 +74,21 @@ def test_a_songs_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A typo in the folder ends the start; it does not end in seven empty lists."""
     with pytest.raises(SettingsError, match=r"VISAGE_SONGS=.*nope: there is no such folder"):
         create_app({"SONGS": str(tmp_path / "nope")})
+
+
+@pytest.mark.parametrize("name", ["SONGS", "FEATURES"])
+def test_a_home_that_is_not_there_is_named(name: str) -> None:
+    """A path that begins with nobody's home ends the start with a sentence."""
+    with pytest.raises(SettingsError, match=rf"VISAGE_{name}=~nosuch/x: there is no such home"):
+        create_app({"SOURCE": "none", name: "~nosuch/x"})
+
+
+def test_without_a_home_the_site_starts_unless_tokens_must_be_kept() -> None:
+    """Who has no home needs none, as long as no app at Spotify is named; then a sentence says what to write."""
+    homeless = {"XDG_CONFIG_HOME": "~nosuch", "APPDATA": "~nosuch"}
+    assert make_listeners(homeless) is None
+    with pytest.raises(SettingsError, match=r"VISAGE_TOKEN_CACHE=.*there is no such home"):
+        make_listeners({**homeless, "SPOTIPY_CLIENT_ID": "app"})
 
 
 def test_the_readme_names_every_setting() -> None:

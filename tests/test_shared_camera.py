@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,10 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -152,6 +154,54 @@ def test_what_a_killed_process_left_is_in_nobodys_way(folder: Path, source: Sour
             assert first(viewer).jpeg
 
 
+def test_a_folder_that_was_tidied_away_is_made_again(tmp_path: Path, source: Source) -> None:
+    """Who cleans /tmp may take the empty folder in which the processes meet; the next viewer is shown the camera."""
+    with closing(shared(tmp_path / "meeting", source)) as camera, camera.watch() as viewer:
+        assert first(viewer).jpeg
+        assert (tmp_path / "meeting").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_process_that_hangs_keeps_nobody_waiting(folder: Path, source: Source) -> None:
+    """The one that has the camera takes calls no more: the others say "idle", and that it does not answer."""
+    with socket.socket(socket.AF_UNIX) as silent, (folder / "camera.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        silent.bind(str(folder / "camera"))
+        silent.listen()
+        with closing(shared(folder, source)) as camera:
+            camera.PATIENCE = 0.3
+            assert _soon(lambda: camera.snapshot.status) == ["idle"]
+            with pytest.raises(TooManyViewersError, match="does not answer"):
+                camera.watch()
+
+
+def test_a_camera_that_hangs_ends_the_streams_of_the_others(folder: Path, source: Source) -> None:
+    """A picture that does not come from the other process is waited for, but not for ever."""
+    go = threading.Event()
+
+    class Hanging(Camera):
+        def newer(self, than: int, timeout: float) -> Snapshot | None:
+            go.wait(30)
+            return super().newer(than, timeout)
+
+    hanging = SharedCamera(Hanging("fake", stub_recognizer(), open_frames=source), folder, b"key")
+    with closing(hanging), closing(shared(folder, source)) as other:
+        hanging.watch().close()
+        other.PATIENCE = 0.3
+        with other.watch() as there:
+            ended = _soon(lambda: list(there))
+            go.set()
+        assert ended == [[]]
+
+
+def _soon(call: Callable[[], object]) -> list[object]:
+    """What comes of a call within some seconds; nothing if it is still waiting then."""
+    came: list[object] = []
+    thread = threading.Thread(target=lambda: came.append(call()), daemon=True)
+    thread.start()
+    thread.join(6)
+    return list(came)
+
+
 # -- the whole site with two workers
 
 
@@ -232,6 +282,19 @@ def test_a_stop_leaves_no_folder_behind() -> None:
         site.process.terminate()
         site.process.wait(5)
     assert not lock.parent.exists()
+
+
+def test_a_folder_with_a_strange_name_does_not_keep_the_site_from_starting(tmp_path: Path) -> None:
+    """What a killed site has left in /tmp is removed; what no process can be called is left alone."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, strange = (tmp_path / f"visage-fm-{os.getuid()}-{number}" for number in (ended.pid, 99999999999))
+    left.mkdir()
+    strange.mkdir()
+    settings = {"TMPDIR": str(tmp_path), "VISAGE_WORKERS": "2", "VISAGE_SECRET_KEY": "k" * 40}
+    command = [sys.executable, "-c", "import runpy; runpy.run_path('gunicorn.conf.py')"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, check=True, timeout=60)
+    assert (left.exists(), strange.exists()) == (False, True)
 
 
 # -- requests that are begun and not finished

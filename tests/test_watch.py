@@ -34,6 +34,7 @@ from pictures import sources
 from pictures.drawing import encode_jpeg
 from pictures.following import SeenFace
 from pictures.recording import Recording
+from pictures.stills import PictureError, decode_image
 from songs import watch
 from songs.report import Every, Lines, Sight, Terminal, as_json, as_text, without_noise
 from tests.conftest import ROOT, FixedDetector, StubRecognizer, grey_frame, row_of
@@ -363,6 +364,27 @@ def test_photos_are_saved_into_another_folder(run: Callable[..., Answer], tmp_pa
     assert sorted(path.name for path in target.iterdir()) == ["a.png", "b.webp.jpg"]
     assert all(cv2.imread(str(path))[60:120, 39:42].mean() > 130 for path in target.iterdir())
     assert {path: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_a_photo_that_fails_in_full_size_is_named(
+    run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo whose smaller copy can be read, and all of it cannot, is a broken one; the others are saved."""
+    source, target = tmp_path / "photos", tmp_path / "marked"
+    source.mkdir()
+    broken = write_photo(source / "a.png", DARK).read_bytes()
+    write_photo(source / "b.png")
+
+    def decoded(content: bytes) -> Frame:
+        if content == broken:
+            raise PictureError("the PNG picture is damaged")
+        return decode_image(content)
+
+    monkeypatch.setattr(watch, "decode_image", decoded)
+    code, out, complaints = run(source, "--save", target)
+    assert (code, out) == (1, f"{source}/b.png: happy 90%\n")
+    assert complaints.startswith(f"{source}/a.png: the PNG picture is damaged\n")
+    assert [path.name for path in target.iterdir()] == ["b.png"]
 
 
 def test_one_photo_is_saved_as_a_file_or_into_a_folder(run: Callable[..., Answer], tmp_path: Path) -> None:

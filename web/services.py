@@ -49,7 +49,7 @@ def make_services(config: Mapping[str, Any], shared: Path | None = None) -> Serv
     from songs.catalog import Catalog
     from web.shared_camera import SharedCamera
 
-    songs = Path(config["SONGS"]).expanduser()
+    songs = _path(config, "SONGS")
     if not songs.is_dir():
         raise SettingsError(f"{PREFIX}SONGS={songs}: there is no such folder")
     recognizer = load_recognizer(config["ENGINE"])
@@ -79,7 +79,7 @@ def make_splitter(config: Mapping[str, Any]) -> Splitter:
     from songs.split import Splitter
 
     features, lookup = config["FEATURES"], config["LOOKUP"]
-    table = None if features == "off" else FeatureTable(Path(features).expanduser())
+    table = None if features == "off" else FeatureTable(_path(config, "FEATURES"))
     try:
         if table:
             table.check()
@@ -89,3 +89,11 @@ def make_splitter(config: Mapping[str, Any]) -> Splitter:
         return Splitter(table, None if lookup == "off" else Lookup(lookup))
     except LookupFailedError as error:
         raise SettingsError(f"{PREFIX}LOOKUP={lookup}: {error}") from None
+
+
+def _path(config: Mapping[str, Any], name: str) -> Path:
+    """The path that a setting names, whoever's home it begins with."""
+    try:
+        return Path(config[name]).expanduser()
+    except RuntimeError:
+        raise SettingsError(f"{PREFIX}{name}={config[name]}: there is no such home; write the whole path") from None

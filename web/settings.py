@@ -13,6 +13,7 @@ from model.emotions import Smoothing
 
 ROOT = Path(__file__).parent.parent
 PREFIX = "VISAGE_"
+DAY = 86_400.0  # seconds
 
 
 class SettingsError(Exception):
@@ -107,14 +108,14 @@ SETTINGS = (
     Setting("ENGINE", "litert", "what runs the network", choices=("litert", "keras")),
     Setting("VIEWERS", 24, "how many may watch the stream at once", least=1, most=56),
     Setting("STALL", 10, "seconds that a viewer may leave a picture unread", least=1, most=600),
-    Setting("IDLE", 10.0, "seconds from the last viewer until the camera is released"),
-    Setting("TIME_CONSTANT", 1.0, "seconds over which the reading follows the face", least=0.01),
+    Setting("IDLE", 10.0, "seconds from the last viewer until the camera is released", most=DAY),
+    Setting("TIME_CONSTANT", 1.0, "seconds over which the reading follows the face", least=0.01, most=DAY),
     Setting("ENTER", 0.45, "probability at which a mood may take over", most=1),
     Setting("LEAVE", 0.30, "probability under which the mood shown gives way", most=1),
     Setting("MARGIN", 0.15, "lead in probability that a new mood needs", most=1),
-    Setting("HOLD", 1.5, "seconds that a new mood must last before it is shown"),
-    Setting("DWELL", 8.0, "seconds that a song table stays at least"),
-    Setting("FORGET", 3.0, "seconds that the mood outlasts the face"),
+    Setting("HOLD", 1.5, "seconds that a new mood must last before it is shown", most=DAY),
+    Setting("DWELL", 8.0, "seconds that a song table stays at least", most=DAY),
+    Setting("FORGET", 3.0, "seconds that the mood outlasts the face", most=DAY),
 )
 
 
@@ -122,7 +123,7 @@ def settings_from(environment: Mapping[str, str]) -> dict[str, Any]:
     """The settings in force, by name. Raises SettingsError on an unknown name or a wrong value."""
     known = {setting.name: setting for setting in SETTINGS}
     given = {name.removeprefix(PREFIX): text for name, text in environment.items() if name.startswith(PREFIX)}
-    given.pop("TOKEN_CACHE", None)  # spotify_sync's
+    given.pop("TOKEN_CACHE", None)  # songs/spotify.py reads it, from .env too
     for name in given.keys() - known.keys():
         near = difflib.get_close_matches(name, known, n=1)
         every = ", ".join(PREFIX + known_name for known_name in known)

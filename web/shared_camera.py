@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
 from threading import Lock, Thread
 from typing import IO
@@ -30,10 +31,6 @@ class SharedCamera:
         self._held: IO[bytes] | None = None
         self._listener: Listener | None = None
         self.closed = False
-
-    @property
-    def source(self) -> str:
-        return self._camera.source
 
     @property
     def snapshot(self) -> Snapshot:
@@ -86,6 +83,7 @@ class SharedCamera:
         with self._lock:
             if self._held or self.closed:
                 return True  # of a closed Camera the streams end at once
+            self._file.parent.mkdir(mode=0o700, exist_ok=True)  # whoever tidies /tmp may have removed it
             file = self._file.open("ab")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,7 +130,18 @@ class SharedCamera:
     # of the others
 
     def _call(self, what: str) -> Connection:
-        line = Client(str(self._socket), "AF_UNIX", authkey=self._key)
+        """A line to the process that has the camera, as Client makes it, on which nothing waits longer than PATIENCE.
+
+        Raises OSError, EOFError or AuthenticationError, on reading from it too.
+        """
+        limit = struct.pack("ll", int(self.PATIENCE), int(self.PATIENCE % 1 * 1e6))
+        with socket.socket(socket.AF_UNIX) as caller:
+            for kind in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                caller.setsockopt(socket.SOL_SOCKET, kind, limit)
+            caller.connect(str(self._socket))
+            line = Connection(caller.detach())
+        answer_challenge(line, self._key)
+        deliver_challenge(line, self._key)
         line.send(what)
         return line
 
@@ -155,12 +164,13 @@ class _Line:
             if self._camera.closed:
                 return None
             self._line.send(than)
+            end = time.monotonic() + timeout + self._camera.PATIENCE
             while not self._line.poll(0.1):
-                if self._camera.closed:
+                if self._camera.closed or time.monotonic() > end:
                     return None
             newest: Snapshot | None = self._line.recv()
             return newest
-        return None  # the process has gone, and the stream ends
+        return None  # the process has gone or hangs, and the stream ends
 
     def leave(self, viewer: Viewer) -> None:
         with self._lock:

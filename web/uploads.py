@@ -59,12 +59,10 @@ def read_picture(look: Callable[[Still], Seen]) -> tuple[Still, Seen]:
 
 def looked_at() -> tuple[Still, Sequence[SeenFace], Reading | None]:
     """The picture in the request, its faces, and what the largest one shows; nothing is smoothed or kept."""
-    from pictures.following import SeenFace
+    from pictures.following import seen_once
 
     def look(still: Still) -> Sequence[SeenFace]:
-        faces = current_services().recognizer.recognize(still.frame)
-        seen = [(face.box, face.prediction) for face in faces]
-        return [SeenFace(box, Reading(p, 0.0, emotion=p.emotion, songs=p.emotion)) for box, p in seen]
+        return [seen_once(face) for face in current_services().recognizer.recognize(still.frame)]
 
     still, faces = read_picture(look)
     return still, faces, faces[0].reading if faces else None
