@@ -18,13 +18,18 @@ from model.litert import WEIGHTS, LiteRTNetwork, WeightsError, read_card
 STRIDE, DEEPEST, OUTPUTS = 8, 32, 15  # as in model.detector_network, which the running site does without
 SCAN, MOST_SCAN = 384, 640  # pixels of the longer side of what a frame is shrunk to for a full scan
 SHARE = 0.6  # of a frame's longer side, between the two: 384 of 640
-COARSE = 128  # pixels of the longer side for a second scan, for faces too large for the first
-COARSE_LEAST = 36  # pixels of the second scan: smaller faces are left to the first
+LARGEST = 130  # pixels: larger faces are not found at the scale at which they are seen
+COARSER = 1 / 3  # of the size of a scan, for another that finds the faces too large for it
+COARSE_LEAST = 36  # pixels of such a scan: smaller faces are left to the finer one
 NEAR = 128  # pixels of a side of what is looked at around a face
 ROUND = 2.2  # sides of a face that this is wide
 LEAST = 40  # pixels of a frame: what is smaller is too small to be read
 WITHIN = 0.7  # share of a box inside a better one from which it is a part of that face
 SAME = 0.4  # overlap from which two boxes are one face
+FAR, CLOSE = (
+    48,
+    128,
+)  # pixels of a frame: the smaller a new face of a film, the surer it must be; most mistakes are small
 STAYS = 0.8  # share of the threshold that is enough where there was a face a moment ago
 MOST_TILT = 60.0  # degrees: what looks further tilted is a mistake about the eyes
 PADDING = 114  # grey level beside a frame
@@ -62,10 +67,11 @@ class NetworkDetector:
         card = read_card(path.with_suffix(".json"))
         self._network = LiteRTNetwork(path, "python -m model.export_detector")
         check_answers(self._network, path)
-        self.threshold, self._strict = (
-            _threshold(card, name, path.with_suffix(".json")) for name in ("threshold", "film_threshold")
+        self.threshold, self._film, self._film_far = (
+            _threshold(card, name, path.with_suffix(".json"))
+            for name in ("threshold", "film_threshold", "film_threshold_far")
         )
-        self._stays = STAYS * self.threshold
+        self._far, self._stays = self.threshold, STAYS * self.threshold
 
     def for_films(self) -> NetworkDetector:
         """The same detector, stricter about new faces: in a film there is a next frame to find a face in.
@@ -73,7 +79,7 @@ class NetworkDetector:
         It shares the network with this one. Where a face was (`near`) it is no stricter.
         """
         stricter = copy(self)
-        stricter.threshold = self._strict
+        stricter.threshold, stricter._far = self._film, self._film_far
         return stricter
 
     def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
@@ -89,28 +95,34 @@ class NetworkDetector:
             found = _distinct(_joined(nearby))
         else:
             found = self.scan(picture, self.threshold)
+            found = found.only(found.scores >= self._asked_of(found.boxes[:, 2:].max(axis=1, initial=1)))
         rolls = tilts(found.landmarks)
         boxes = [_clipped(box, roll, frame) for box, roll in zip(found.boxes, rolls, strict=True)]
         return sorted((box for box in boxes if box.area), key=lambda box: -box.area)
 
+    def _asked_of(self, sizes: np.ndarray) -> np.ndarray:
+        """The scores that faces of so many pixels need to be new."""
+        return np.interp(np.log(sizes), np.log((FAR, CLOSE)), (self._far, self.threshold))
+
     def scan(self, picture: Frame, threshold: float) -> Found:
         """All faces of LEAST pixels and more with a score of `threshold` or more, in pixels of `picture`.
 
-        The network was trained on faces of 12 to 160 pixels: it sees the picture twice, shrunk to SCAN pixels
-        (more for a large one), and to COARSE for the faces that are larger there.
+        The network was trained on faces of 12 to 120 pixels: it sees the picture shrunk to SCAN pixels (more for a
+        large one), and COARSER again for the faces that are larger there.
         """
         longest = max(picture.shape[:2])
         fine = min(1.0, min(max(SHARE * longest, SCAN), MOST_SCAN) / longest)
-        found = self._sized(picture, fine, threshold, LEAST * fine)
-        if fine * longest > COARSE:
-            large = self._sized(picture, COARSE / longest, threshold, COARSE_LEAST)
-            found = _distinct(_joined([found, large]))
-        return found
+        small = _shrunk(picture, fine)
+        looks, scale = [self._least(small, threshold, LEAST * fine)], 1.0
+        while scale * max(small.shape[:2]) > LARGEST:
+            scale *= COARSER
+            looks.append(self._least(_shrunk(small, scale), threshold, COARSE_LEAST).moved(1 / scale))
+        return _distinct(_joined(looks)).moved(1 / fine)
 
-    def _sized(self, picture: Frame, scale: float, threshold: float, least: float) -> Found:
-        """The faces of `least` pixels and more that are seen at a scale, in pixels of `picture`."""
-        found = self.find(_shrunk(picture, scale), threshold)
-        return found.only(found.boxes[:, 2:].max(axis=1, initial=0) >= least).moved(1 / scale)
+    def _least(self, picture: Frame, threshold: float, least: float) -> Found:
+        """The faces of `least` pixels and more."""
+        found = self.find(picture, threshold)
+        return found.only(found.boxes[:, 2:].max(axis=1, initial=0) >= least)
 
     def _look_around(self, box: Box, picture: Frame) -> Found:
         """The face, or none, that is now where one was: the best in a square of about ROUND times its size.

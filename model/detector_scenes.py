@@ -19,9 +19,10 @@ from model.detector_set import Faces, Picture
 
 T = TypeVar("T")
 
-SMALLEST, LARGEST = 12.0, 160.0  # pixels of a scene: the longer side of the boxes that are asked for
+SMALLEST, LARGEST = 12.0, 120.0  # pixels of a scene: the longer side of the boxes that are asked for
 ENORMOUS = 420.0  # pixels: faces of which only a part is seen, so that parts are not taken for faces
-OUTSIZE = 1.35  # of the scene's side: larger faces are no faces at this scale, and found at a coarser one
+OUTSIZE = 1.35  # of the scene's side: parts of larger faces are no faces
+BORDERS = (cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT_101, cv2.BORDER_CONSTANT)  # beside a view without a backdrop
 TILT = 15.0  # degrees: the standard deviation of a face's roll, unless told otherwise
 MOST_TILT = 42.0
 COVERED = 0.25  # share of a box under a paste from which the face is no longer asked for
@@ -107,9 +108,8 @@ def _with_view(canvas: np.ndarray, picture: Picture, tilt: float, rng: np.random
     pixels, matrix = _placed(
         picture.pixels, box[:2] + box[2:] / 2, at, scale, _tilt(tilt, rng), bool(rng.random() < 0.5)
     )
-    cv2.warpAffine(
-        pixels, matrix[0], (side, side), dst=canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
-    )
+    border = cv2.BORDER_TRANSPARENT if rng.random() < 0.6 else _pick(BORDERS, rng)
+    cv2.warpAffine(pixels, matrix[0], (side, side), dst=canvas, flags=cv2.INTER_LINEAR, borderMode=border)
     return canvas, moved(picture.faces, matrix[1])
 
 
@@ -249,12 +249,12 @@ def _inside(faces: Faces, shown: np.ndarray) -> Faces:
 
 
 def _asked_for(faces: Faces, side: int) -> Faces:
-    """Faces in the scene; ignored where they are too small or cut off, left out where they are too large."""
+    """Faces in the scene; ignored where they are too small, too large or cut off, left out where little is seen."""
     corners = np.concatenate([faces.boxes[:, :2], faces.boxes[:, :2] + faces.boxes[:, 2:]], axis=1)
     inside = np.prod(corners.clip(0, side)[:, 2:] - corners.clip(0, side)[:, :2], axis=1)
     visible = inside / np.maximum(1, np.prod(faces.boxes[:, 2:], axis=1))
     longest = faces.boxes[:, 2:].max(axis=1) if len(faces) else np.zeros(0)
-    ignored = faces.ignored | (visible < VISIBLE) | (longest < SMALLEST)
+    ignored = faces.ignored | (visible < VISIBLE) | (longest < SMALLEST) | (longest > LARGEST)
     return Faces(faces.boxes, faces.landmarks, ignored).only((visible > 0.1) & (longest < OUTSIZE * side))
 
 
@@ -333,10 +333,10 @@ def _seen_badly(canvas: np.ndarray, faces: Faces, rng: np.random.Generator) -> n
     elif kind < 0.26:
         small = cv2.resize(canvas, None, fx=(share := rng.uniform(0.4, 0.8)), fy=share, interpolation=cv2.INTER_AREA)
         canvas = cv2.resize(small, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.25:
+    if rng.random() < 0.3:
         grain = np.empty(canvas.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(1 << 30)))
-        cv2.randn(grain, 0, rng.uniform(2, 14))
+        cv2.randn(grain, 0, rng.uniform(2, 20))
         canvas = cv2.add(canvas, grain, dtype=cv2.CV_8U)
     if rng.random() < 0.2:
         _, content = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 75))])

@@ -1,7 +1,7 @@
 """Turn a trained detector into what the site serves: `python -m model.export_detector --data faces.zip`.
 
-Writes weights/detector.tflite (LiteRT, dynamic-range quantised) and detector.json (settings, data, threshold,
-figures), both or none: they are made beside, checked, and moved into place.
+Writes weights/detector.tflite (LiteRT, dynamic-range quantised), detector.keras (the network, to go on from) and
+detector.json (settings, data, threshold, figures), all or none: they are made beside, checked, and moved into place.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from model.train_detector import Settings
 logger = logging.getLogger(__name__)
 
 FALSE_PER_100 = 1.5  # faces that are none, a hundred pictures of the validation split in all versions
-FILM_THRESHOLD = 0.62  # for new faces in a film: see MINUTES in model.detector_motion, in which no room may show one
+FILM_THRESHOLD, FILM_THRESHOLD_FAR = 0.53, 0.66  # for new faces in a film, close and far: see model.detector_motion
 THRESHOLDS = np.arange(0.2, 0.9, 0.01)
 TOLERANCE = 0.1  # of a score, for the quantised file, at any place of any picture it is compared on
 COMPARED = 24  # pictures
-FILES = ("detector.tflite", "detector.json")
+FILES = ("detector.tflite", "detector.keras", "detector.json")
 
 
 def trained_detector(run: Path) -> tuple[keras.Model, Settings]:
@@ -78,17 +78,19 @@ def _score(answers: np.ndarray) -> np.ndarray:
 
 
 def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
-    """Make, check and move the two files from the run's checkpoint; what detector.json says."""
+    """Make, check and move the files from the run's checkpoint; what detector.json says."""
     network, settings = trained_detector(run)
     pictures = load(data, "val")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
         folder = Path(beside)
         (folder / "detector.tflite").write_bytes(to_litert(network))
+        network.save(folder / "detector.keras", include_optimizer=False)
         card: dict[str, Any] = {
             "input": "BGR pixels, 0 to 255, float32; sides of multiples of 32; rescaled inside the network",
             "output": f"{OUTPUTS} numbers for every eighth pixel: see model.detector_network",
             "threshold": 0.5,
             "film_threshold": FILM_THRESHOLD,
+            "film_threshold_far": FILM_THRESHOLD_FAR,
             "settings": json.loads((run / "settings.json").read_text(encoding="utf-8")),
             "seed": settings.seed,
             "data": {"file": data.name, "sha256": digest(data)},

@@ -59,7 +59,7 @@ def mine(run: Path, data: Path) -> Path:
     network, _ = trained_detector(run)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "detector.tflite").write_bytes(to_litert(network))
-        write_card({"threshold": LEAST, "film_threshold": LEAST}, Path(folder))
+        write_card(dict.fromkeys(("threshold", "film_threshold", "film_threshold_far"), LEAST), Path(folder))
         rows = list(mined(NetworkDetector(Path(folder)), load(data, "train")))
     table = run / "hard.csv"
     with table.open("w", newline="", encoding="utf-8") as file:

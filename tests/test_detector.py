@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from model import detector_motion, evaluate_detector, export_detector, mine_detector, train_detector
 from model.demo import demo_frame
-from model.detector import LEAST, Found, NetworkDetector, check_answers, decoded, overlaps, tilts
+from model.detector import FAR, LEAST, Found, NetworkDetector, check_answers, decoded, overlaps, tilts
 from model.detector_figures import SIZE, VERSIONS, by_size, figures, in_rooms, judge, judged, turned
 from model.detector_network import OUTPUTS, STRIDE, build_detector
 from model.detector_scenes import Album, Patch, make_scene, moved
@@ -32,6 +32,7 @@ from tests.conftest import ROOT, grey_frame
 from tests.test_training import killed, refused, run
 
 HEADER = "file,x,y,w,h,ignore"
+CARD = json.dumps(dict.fromkeys(("threshold", "film_threshold", "film_threshold_far"), 0.5))
 
 
 def head(pixels: np.ndarray, box: tuple[float, float, float, float]) -> None:
@@ -389,6 +390,19 @@ def test_new_faces_of_a_film_must_be_surer(detector: NetworkDetector) -> None:
     assert len(detector.detect(frame)) == len(detector.for_films().detect(frame)) == 1
 
 
+def test_new_small_faces_of_a_film_must_be_surest(tmp_path: Path) -> None:
+    """In films a face far away needs a score of its own to be new; a large one, and one on a photo, do not."""
+    (tmp_path / "detector.tflite").write_bytes((WEIGHTS / "detector.tflite").read_bytes())
+    (tmp_path / "detector.json").write_text(json.dumps(json.loads(CARD) | {"film_threshold_far": 0.999}))
+    strict = NetworkDetector(tmp_path)
+    far = np.full((480, 640, 3), 110, np.uint8)
+    far[200:290, 200:320] = cv2.resize(demo_frame(9.0), (120, 90), interpolation=cv2.INTER_AREA)
+    (box,) = strict.detect(far)
+    assert max(box.width, box.height) < 2 * FAR
+    assert strict.for_films().detect(far) == []
+    assert len(strict.for_films().detect(demo_frame(9.0))) == 1
+
+
 def test_a_tilt_is_told(detector: NetworkDetector) -> None:
     """The box of a face that is tilted by 20 degrees says so, either way."""
     for degrees in (-20, 20):
@@ -430,15 +444,15 @@ def test_a_face_is_found_once() -> None:
     ("network", "card", "says"),
     [
         (None, None, r"detector\.json is missing"),
-        (None, '{"threshold": 0.5, "film_threshold": 0.6}', r"detector\.tflite is missing.*export_detector"),
-        (b"", '{"threshold": 0.5, "film_threshold": 0.6}', "not a LiteRT network"),
-        (b"not a network" * 50, '{"threshold": 0.5, "film_threshold": 0.6}', "not a LiteRT network"),
+        (None, CARD, r"detector\.tflite is missing.*export_detector"),
+        (b"", CARD, "not a LiteRT network"),
+        (b"not a network" * 50, CARD, "not a LiteRT network"),
         ("detector.tflite", "{}", "names no threshold"),
         ("detector.tflite", '{"threshold": "high"}', "names no threshold"),
         ("detector.tflite", '{"threshold": 0.5}', "names no film_threshold"),
-        ("detector.tflite", '{"threshold": 7, "film_threshold": 0.6}', "between 0 and 1"),
+        ("detector.tflite", CARD.replace("0.5", "7"), "between 0 and 1"),
         ("detector.tflite", "nonsense", "not readable"),
-        ("emotion.tflite", '{"threshold": 0.5, "film_threshold": 0.6}', "it is no detector"),
+        ("emotion.tflite", CARD, "it is no detector"),
     ],
 )
 def test_missing_or_foreign_weights_are_refused(
