@@ -25,6 +25,36 @@ def augment(pictures: np.ndarray, rng: np.random.Generator, strength: float = 1.
     return np.stack([_one(picture, rng, strength) for picture in pictures])
 
 
+def no_faces(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many pictures (n, side, side) uint8 that show no face, at the light and with the texture of `pictures`.
+
+    A detector's false boxes are walls, folds and corners: slopes from grey to grey, blurs, noise, patches in disorder.
+    """
+    return np.stack([_no_face(picture, rng) for picture in pictures])
+
+
+def _no_face(picture: Picture, rng: np.random.Generator) -> Picture:
+    side, kind = picture.shape[0], rng.integers(4)
+    if kind == 0:
+        corners = rng.uniform(0, 256, (2, 2)).astype(np.float32)
+        corners = picture.mean() + rng.choice((0.0, 0.3, 1.0)) * (corners - picture.mean())
+        return cv2.resize(corners, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    if kind == 1:
+        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(side / 6, side / 3))
+    if kind == 2:
+        few = int(rng.integers(3, side + 1))
+        noise = rng.integers(0, 256, (few, few), np.uint8)
+        return cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+    count = int(rng.integers(3, 7))
+    patch = side // count
+    patches = [(y, x) for y in range(count) for x in range(count)]
+    made = picture.copy()
+    for (y, x), (v, u) in zip(patches, rng.permutation(patches), strict=True):
+        there = picture[v * patch : (v + 1) * patch, u * patch : (u + 1) * patch]
+        made[y * patch : (y + 1) * patch, x * patch : (x + 1) * patch] = there
+    return made
+
+
 def _one(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
     picture = _moved(picture, rng, strength)
     if rng.random() < 0.5 * strength:

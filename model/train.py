@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from model import fer2013
-from model.augment import augment
+from model.augment import augment, no_faces
 from model.emotions import EMOTIONS
 from model.ferplus import Ballot, load_ballot
 from model.fused_norm import fuse_norms
@@ -48,6 +48,7 @@ class Settings:
     blocks: tuple[int, ...] = BLOCKS
     dropout: float = DROPOUT
     augmentation: float = 1.0  # how far and how often pictures are changed
+    no_faces: float = 0.0  # share of pictures that show none, for which nothing is the right answer
     rarity: float = 0.5  # pictures of rare emotions are repeated: (mean count / their count) ** this, rounded
     start: str = ""  # a .keras file of this network, or of one with fewer blocks, whose weights the run begins with
     precision: str = "float32"
@@ -86,8 +87,11 @@ class Batches(keras.utils.PyDataset):
         batch = self.settings.batch
         rows = self._order[index * batch : (index + 1) * batch]
         rng = np.random.default_rng([self.settings.seed, self.epoch, index])
-        pictures = augment(self.pixels[rows], rng, self.settings.augmentation)
-        return pictures[..., None].astype(np.float32), self.targets[rows]
+        pictures, targets = self.pixels[rows], self.targets[rows]
+        none = rng.random(batch) < self.settings.no_faces
+        if none.any():
+            pictures[none], targets[none] = no_faces(pictures[none], rng), 1 / targets.shape[1]
+        return augment(pictures, rng, self.settings.augmentation)[..., None].astype(np.float32), targets
 
     def on_epoch_end(self) -> None:
         self.epoch += 1

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from model import fer2013
-from model.augment import augment
+from model.augment import augment, no_faces
 from model.emotions import EMOTIONS, Emotion
 from model.ferplus import load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
 from model.network import build_network
 from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
-from model.train import begin_with, repeated
+from model.train import Batches, Settings, begin_with, repeated
 from tests.conftest import ROOT
 
 
@@ -199,6 +199,23 @@ def test_augmentation_of_no_strength_only_mirrors() -> None:
 
 
 # -- figures
+
+
+def test_pictures_without_a_face_repeat_by_seed_and_ask_for_nothing(folder: Path) -> None:
+    """A share of a batch shows no face, the same each time, and asks for all emotions alike; other targets stay."""
+    faces = fer2013.load(folder, "train")
+    targets = np.eye(7, dtype=np.float32)[faces.labels]
+    settings = Settings(batch=28, no_faces=0.5, augmentation=0.0)
+    (pictures, asked), (again, _) = (Batches(faces.pixels, targets, settings)[0] for _ in range(2))
+    assert (pictures == again).all()
+    none = (asked == np.float32(1 / 7)).all(axis=1)
+    assert 5 < none.sum() < 23
+    assert (asked[~none].max(axis=1) == 1).all()
+    assert not (targets == np.float32(1 / 7)).any()
+    made = no_faces(np.repeat(faces.pixels[:1], 40, axis=0), np.random.default_rng(2))
+    assert made.shape == (40, 48, 48)
+    assert made.dtype == np.uint8
+    assert len({one.tobytes() for one in made}) > 30
 
 
 def test_report_by_hand() -> None:
