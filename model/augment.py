@@ -45,13 +45,20 @@ def _no_face(picture: Picture, rng: np.random.Generator) -> Picture:
         few = int(rng.integers(3, side + 1))
         noise = rng.integers(0, 256, (few, few), np.uint8)
         return cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
-    count = int(rng.integers(3, 7))
-    patch = side // count
-    patches = [(y, x) for y in range(count) for x in range(count)]
+    return scrambled(picture, rng, int(rng.integers(3, 7)))
+
+
+def scrambled(picture: Picture, rng: np.random.Generator, count: int) -> Picture:
+    """Its count x count patches in another order: the light and texture of a face, without the face.
+
+    What is left over at the right and below stays.
+    """
+    patch = picture.shape[0] // count
+    corners = [(y * patch, x * patch) for y in range(count) for x in range(count)]
     made = picture.copy()
-    for (y, x), (v, u) in zip(patches, rng.permutation(patches), strict=True):
-        there = picture[v * patch : (v + 1) * patch, u * patch : (u + 1) * patch]
-        made[y * patch : (y + 1) * patch, x * patch : (x + 1) * patch] = there
+    for (y, x), other in zip(corners, rng.permutation(len(corners)), strict=True):
+        v, u = corners[other]
+        made[y : y + patch, x : x + patch] = picture[v : v + patch, u : u + patch]
     return made
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from model.augment import scrambled
+
 Picture = np.ndarray
 """A face: (48, 48) uint8, grey."""
 
@@ -34,7 +36,7 @@ def faceless(pictures: np.ndarray, count: int = 256, seed: int = 2013) -> dict[s
         "noise": noise,
         "flat grey": np.broadcast_to(levels, noise.shape).copy(),
         "blurs": np.stack([cv2.GaussianBlur(cv2.equalizeHist(one), (0, 0), 6) for one in noise]),
-        "scrambled faces": np.stack([_scrambled(picture, rng) for picture in chosen]),
+        "scrambled faces": np.stack([scrambled(picture, rng, side // PATCH) for picture in chosen]),
     }
 
 
@@ -113,14 +115,6 @@ def _moved(
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, scale)
     matrix[:, 2] += shift
     return cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _scrambled(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Its patches in another order: the light and texture of a face, without the face."""
-    across = picture.shape[0] // PATCH
-    patches = picture.reshape(across, PATCH, across, PATCH).swapaxes(1, 2).reshape(-1, PATCH, PATCH)
-    mixed = patches[rng.permutation(len(patches))].reshape(across, across, PATCH, PATCH)
-    return mixed.swapaxes(1, 2).reshape(picture.shape)
 
 
 Change = Callable[[Picture, np.random.Generator], Picture]

@@ -26,10 +26,7 @@ ROUND = 2.2  # sides of a face that this is wide
 LEAST = 40  # pixels of a frame: what is smaller is too small to be read
 WITHIN = 0.7  # share of a box inside a better one from which it is a part of that face
 SAME = 0.4  # overlap from which two boxes are one face
-FAR, CLOSE = (
-    48,
-    128,
-)  # pixels of a frame: the smaller a new face of a film, the surer it must be; most mistakes are small
+FAR, CLOSE = 48, 128  # pixels of a frame: from one to the other a new face of a film may be less and less sure
 STAYS = 0.8  # share of the threshold that is enough where there was a face a moment ago
 MOST_TILT = 60.0  # degrees: what looks further tilted is a mistake about the eyes
 PADDING = 114  # grey level beside a frame
@@ -101,7 +98,7 @@ class NetworkDetector:
         return sorted((box for box in boxes if box.area), key=lambda box: -box.area)
 
     def _asked_of(self, sizes: np.ndarray) -> np.ndarray:
-        """The scores that faces of so many pixels need to be new."""
+        """The scores that faces of so many pixels need to be new: small ones more, for most mistakes are small."""
         return np.interp(np.log(sizes), np.log((FAR, CLOSE)), (self._far, self.threshold))
 
     def scan(self, picture: Frame, threshold: float) -> Found:

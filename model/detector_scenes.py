@@ -15,6 +15,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
+from model.augment import BORDERS
 from model.detector_set import Faces, Picture
 
 T = TypeVar("T")
@@ -22,7 +23,6 @@ T = TypeVar("T")
 SMALLEST, LARGEST = 12.0, 120.0  # pixels of a scene: the longer side of the boxes that are asked for
 ENORMOUS = 420.0  # pixels: faces of which only a part is seen, so that parts are not taken for faces
 OUTSIZE = 1.35  # of the scene's side: parts of larger faces are no faces
-BORDERS = (cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT_101, cv2.BORDER_CONSTANT)  # beside a view without a backdrop
 TILT = 15.0  # degrees: the standard deviation of a face's roll, unless told otherwise
 MOST_TILT = 42.0
 COVERED = 0.25  # share of a box under a paste from which the face is no longer asked for

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import keras
@@ -34,6 +34,8 @@ from model.train import Settings
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 GOLDEN = 64  # pictures whose answers are kept: of the demo's faces, which are nobody's
 LITERT_TOLERANCE = 0.08  # in probability, of any class of any golden picture, for the quantised file
 LITERT_COST = 0.003  # of validation accuracy, at most, for the quantised file
@@ -50,6 +52,15 @@ class Golden:
 
     pixels: np.ndarray
     probabilities: np.ndarray
+
+
+def settings_of(run: Path, kind: Callable[..., T], none: str, remedy: str) -> T:
+    """The settings, of a `kind`, that a run began with; ExportError, with the remedy, when there are `none`."""
+    try:
+        saved = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+        return kind(**{**saved, "widths": tuple(saved["widths"]), "blocks": tuple(saved["blocks"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{none} at {run} ({error}): {remedy}") from error
 
 
 def trained_network(checkpoint: Path, build: Callable[[], keras.Model], whose: str) -> keras.Model:
@@ -108,7 +119,7 @@ def check_golden(folder: Path) -> None:
 
 def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     """Make, check and move the four files from the run's checkpoint; what emotion.json says."""
-    settings = _settings(run)
+    settings = settings_of(run, Settings, "no run", "train first with python -m model.train")
     network = trained_network(
         run / "checkpoint.keras",
         lambda: build_network(settings.widths, settings.blocks, settings.dropout),
@@ -172,14 +183,6 @@ def _errors(logits: np.ndarray, validation: fer2013.FaceSet, temperature: float)
     before, after = _softmax(logits), _softmax(logits / temperature)
     labels = validation.labels
     return expected_calibration_error(before, labels), expected_calibration_error(after, labels)
-
-
-def _settings(run: Path) -> Settings:
-    try:
-        saved = json.loads((run / "settings.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"no run at {run} ({error}): train first with python -m model.train") from error
-    return Settings(**{**saved, "widths": tuple(saved["widths"]), "blocks": tuple(saved["blocks"])})
 
 
 def digest(data: Path) -> str | None:

@@ -23,7 +23,7 @@ from model.detector import OUTPUTS, NetworkDetector
 from model.detector_figures import VERSIONS, Judged, figures, finder, in_rooms, judged
 from model.detector_network import DEEPEST, build_detector
 from model.detector_set import LabelError, Picture, load
-from model.export import ExportError, digest, to_litert, trained_network
+from model.export import ExportError, digest, settings_of, to_litert, trained_network
 from model.litert import WEIGHTS, WeightsError
 from model.train_detector import Settings
 
@@ -39,11 +39,7 @@ FILES = ("detector.tflite", "detector.keras", "detector.json")
 
 def trained_detector(run: Path) -> tuple[keras.Model, Settings]:
     """The checkpoint of a run as a float32 network, and the run's settings."""
-    try:
-        saved = json.loads((run / "settings.json").read_text(encoding="utf-8"))
-        settings = Settings(**{**saved, "widths": tuple(saved["widths"]), "blocks": tuple(saved["blocks"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"no detector's run at {run} ({error}): train one with model.train_detector") from error
+    settings = settings_of(run, Settings, "no detector's run", "train one with model.train_detector")
 
     def build() -> keras.Model:
         return build_detector(settings.widths, settings.blocks, settings.merged)

@@ -333,6 +333,9 @@ def test_export_refuses_what_is_no_run(folder: Path, tmp_path: Path) -> None:
     """A folder without a run is named, and nothing is written."""
     out = ("--out", tmp_path / "weights")
     assert "no run at" in refused("model.export", "--run", tmp_path / "none", "--data", folder, *out)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "settings.json").write_text('{"widths": [8], "blocks": 1}')
+    assert "no run at" in refused("model.export", "--run", tmp_path / "other", "--data", folder, *out)
     assert not (tmp_path / "weights").exists()
 
 
