@@ -28,13 +28,14 @@ MOST_TILT = 42.0
 COVERED = 0.25  # share of a box under a paste from which the face is no longer asked for
 GONE = 0.85  # share under a paste from which nothing of the face is left
 VISIBLE = 0.6  # share of a box inside the scene from which the face is asked for
+AGAIN = 0.25  # share of the faces shown that are taken from those missed
 ROOMY = {"coco128", "maskds", "sliding", "vhuman"}  # sources that show people, not only heads
 MIRRORED = (1, 0, 2, 4, 3)  # landmarks of a mirrored face
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A place in a picture that was taken for a face and is none."""
+    """A place in a picture: one that was taken for a face and is none, or a face that was missed."""
 
     picture: Picture
     box: tuple[float, float, float, float]
@@ -43,14 +44,28 @@ class Patch:
 class Album:
     """What scenes are made of: pictures with faces, roomy ones apart, pictures without, and hard patches.
 
-    `tilt` is the standard deviation of a face's roll, in degrees.
+    `tilt` is the standard deviation of a face's roll, in degrees; `missed` are the faces to show more often.
     """
 
-    def __init__(self, pictures: Sequence[Picture], hard: Sequence[Patch] = (), tilt: float = TILT) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        hard: Sequence[Patch] = (),
+        tilt: float = TILT,
+        missed: Sequence[Patch] = (),
+    ) -> None:
         self.faces = [one for one in pictures if (~one.faces.ignored).any()]
         self.empty = [one for one in pictures if not len(one.faces)] or self.faces
         self.roomy = [one for one in self.faces if one.source in ROOMY] or self.faces
-        self.hard, self.tilt = list(hard), tilt
+        self.hard, self.tilt, self.missed = list(hard), tilt, list(missed)
+
+    def face(self, rng: np.random.Generator, roomy: bool = False) -> tuple[Picture, np.ndarray]:
+        """A picture and the box (4,) of one of its faces."""
+        if self.missed and rng.random() < AGAIN:
+            patch = _pick(self.missed, rng)
+            return patch.picture, np.array(patch.box, np.float32)
+        picture = _pick(self.roomy if roomy else self.faces, rng)
+        return picture, picture.faces.boxes[_pick(np.flatnonzero(~picture.faces.ignored), rng)]
 
 
 def make_scene(album: Album, side: int, rng: np.random.Generator) -> tuple[np.ndarray, Faces]:
@@ -59,8 +74,8 @@ def make_scene(album: Album, side: int, rng: np.random.Generator) -> tuple[np.nd
     faces = Faces.none()
     view = rng.random() < 0.5
     if view:
-        roomy = rng.random() < 0.6
-        canvas, faces = _with_view(canvas, _pick(album.roomy if roomy else album.faces, rng), album.tilt, rng)
+        roomy = bool(rng.random() < 0.6)
+        canvas, faces = _with_view(canvas, *album.face(rng, roomy), album.tilt, rng)
     for _ in range(rng.integers(0, 3) if view else rng.integers(0, 6)):
         paste = _bare if rng.random() < 0.2 else _face
         canvas, faces = paste(canvas, faces, album, rng)
@@ -98,10 +113,11 @@ def _tilt(spread: float, rng: np.random.Generator) -> float:
     return float(np.clip(tilt, -MOST_TILT, MOST_TILT))
 
 
-def _with_view(canvas: np.ndarray, picture: Picture, tilt: float, rng: np.random.Generator) -> tuple[np.ndarray, Faces]:
-    """The scene as a view of `picture`, one of its faces somewhere in it and of a chosen size."""
+def _with_view(
+    canvas: np.ndarray, picture: Picture, box: np.ndarray, tilt: float, rng: np.random.Generator
+) -> tuple[np.ndarray, Faces]:
+    """The scene as a view of `picture`, its face in `box` somewhere in it and of a chosen size."""
     side = canvas.shape[0]
-    box = picture.faces.boxes[_pick(np.flatnonzero(~picture.faces.ignored), rng)]
     size = _size(LARGEST, ENORMOUS, rng) if rng.random() < 0.15 else _size(14, LARGEST, rng)
     scale = min(size / max(box[2], box[3]), 2.5)
     at = rng.uniform(0.08, 0.92, 2) * side
@@ -144,9 +160,7 @@ def moved(faces: Faces, matrix: np.ndarray) -> Faces:
 def _face(canvas: np.ndarray, faces: Faces, album: Album, rng: np.random.Generator) -> tuple[np.ndarray, Faces]:
     """A face of another picture, with some of what surrounds it, pasted."""
     side = canvas.shape[0]
-    picture = _pick(album.faces, rng)
-    chosen = int(_pick(np.flatnonzero(~picture.faces.ignored), rng))
-    box = picture.faces.boxes[chosen]
+    picture, box = album.face(rng)
     scale = min(_size(SMALLEST + 1, 0.6 * side, rng) / max(box[2], box[3]), 2.0)
     return _paste(canvas, faces, album, picture, box, scale, rng, own=picture.faces)
 

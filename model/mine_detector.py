@@ -1,9 +1,10 @@
-"""Collect what a trained detector takes for faces: `python -m model.mine_detector --data faces.zip`.
+"""Collect what a trained detector gets wrong: `python -m model.mine_detector --data faces.zip`.
 
-Writes hard.csv (`file,x,y,w,h,score`) beside the run: places in pictures of the training split with a score of
-LEAST or more that no labelled face overlaps. `python -m model.train_detector --hard runs/detector/hard.csv`
-pastes them into its scenes (Sung and Poggio, "Example-Based Learning for View-Based Human Face Detection",
-1998, called it bootstrapping). Detectors miss faces, so labels do too: look at the best ones.
+Writes two tables (`file,x,y,w,h,ignore,score`) beside the run, of pictures of the training split. hard.csv has
+the places with a score of LEAST or more that no labelled face overlaps, missed.csv the faces that score less than
+FOUND when their picture is turned. `python -m model.train_detector --hard ... --missed ...` shows them more often
+(Sung and Poggio, "Example-Based Learning for View-Based Human Face Detection", 1998, called it bootstrapping).
+Detectors miss faces, so labels do too: look at the best ones.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from model.detector import NetworkDetector, overlaps
+from model.detector_figures import MATCH, SIZE, turned
 from model.detector_set import LabelError, Picture, load
 from model.export import ExportError, to_litert
 from model.export_detector import trained_detector, write_card
@@ -32,6 +34,9 @@ LEAST = 0.25  # score
 SURE = 0.6  # score from which, in a picture with faces, it is more likely a face that has no label
 APART = 0.1  # overlap with a labelled face, at most
 SCALES = (1.0, 0.6, 0.35)
+FOUND = 0.55  # score of a face that is learnt well enough
+HOPELESS = 0.03  # score under which a missed face is hardly one: hidden altogether, or labelled by mistake
+TURNS = (25.0, -25.0)  # degrees
 
 
 def mined(detector: NetworkDetector, pictures: Sequence[Picture]) -> Iterator[tuple[str, np.ndarray, float]]:
@@ -47,6 +52,19 @@ def mined(detector: NetworkDetector, pictures: Sequence[Picture]) -> Iterator[tu
                     yield picture.name, box, float(score)
 
 
+def missed(detector: NetworkDetector, pictures: Sequence[Picture]) -> Iterator[tuple[str, np.ndarray, float]]:
+    """File, box and score of every labelled face that is found badly when its picture is turned, for each way."""
+    for picture in tqdm(pictures, unit="picture", mininterval=5, file=sys.stderr):
+        for degrees in TURNS if len(picture.faces) else ():
+            tilted = turned(picture, degrees)
+            found = detector.scan(tilted.pixels, HOPELESS)
+            alike = overlaps(tilted.faces.boxes, found.boxes) >= MATCH
+            scores = np.where(alike, found.scores, 0).max(axis=1, initial=0)
+            large = tilted.faces.boxes[:, 2:].max(axis=1, initial=0) >= SIZE
+            for i in np.flatnonzero(large & ~picture.faces.ignored & (scores >= HOPELESS) & (scores < FOUND)):
+                yield picture.name, picture.faces.boxes[i], float(scores[i])
+
+
 def _touches(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The larger of overlap and share of `box` that lies in each of `others`."""
     low = np.maximum(box[:2], others[:, :2])
@@ -54,21 +72,24 @@ def _touches(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.maximum(overlaps(box[None], others)[0], np.prod((high - low).clip(0), axis=1) / np.prod(box[2:]))
 
 
-def mine(run: Path, data: Path) -> Path:
-    """Write the run's hard.csv; where it is."""
+def mine(run: Path, data: Path) -> None:
+    """Write the run's hard.csv and missed.csv."""
     network, _ = trained_detector(run)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "detector.tflite").write_bytes(to_litert(network))
         write_card(dict.fromkeys(("threshold", "film_threshold", "film_threshold_far"), LEAST), Path(folder))
-        rows = list(mined(NetworkDetector(Path(folder)), load(data, "train")))
-    table = run / "hard.csv"
+        detector, pictures = NetworkDetector(Path(folder)), load(data, "train")
+        _write(run / "hard.csv", sorted(mined(detector, pictures), key=lambda row: -row[2]))
+        _write(run / "missed.csv", sorted(missed(detector, pictures), key=lambda row: row[2]))
+
+
+def _write(table: Path, rows: Sequence[tuple[str, np.ndarray, float]]) -> None:
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "x", "y", "w", "h", "ignore", "score"])
-        for name, box, score in sorted(rows, key=lambda row: -row[2]):
+        for name, box, score in rows:
             writer.writerow([name, *(f"{edge:.1f}" for edge in box), 0, f"{score:.3f}"])
     logger.info("%d mistakes in %s", len(rows), table)
-    return table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

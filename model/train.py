@@ -49,6 +49,7 @@ class Settings:
     dropout: float = DROPOUT
     augmentation: float = 1.0  # how far and how often pictures are changed
     no_faces: float = 0.0  # share of pictures that show none, for which nothing is the right answer
+    mixup: float = 0.0  # how evenly pictures are blended: the share of each is drawn from a beta distribution of this
     rarity: float = 0.5  # pictures of rare emotions are repeated: (mean count / their count) ** this, rounded
     start: str = ""  # a .keras file of this network, or of one with fewer blocks, whose weights the run begins with
     precision: str = "float32"
@@ -91,7 +92,8 @@ class Batches(keras.utils.PyDataset):
         none = rng.random(batch) < self.settings.no_faces
         if none.any():
             pictures[none], targets[none] = no_faces(pictures[none], rng), 1 / targets.shape[1]
-        return augment(pictures, rng, self.settings.augmentation)[..., None].astype(np.float32), targets
+        pictures = augment(pictures, rng, self.settings.augmentation)[..., None].astype(np.float32)
+        return blended(pictures, targets, self.settings.mixup, rng) if self.settings.mixup else (pictures, targets)
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -176,6 +178,24 @@ def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) 
         targets = np.where(shares.any(axis=1, keepdims=True), mixed, targets)
         targets += ballot.saw_no_face[:, None] / 10 * (uniform - targets)
     return (1 - settings.smoothing) * targets + settings.smoothing * uniform
+
+
+def blended(
+    pictures: np.ndarray, targets: np.ndarray, evenness: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each picture (n, ...) blended with another, and their targets with it: Zhang et al., "mixup", 2018.
+
+    A network asked for shares of what it sees learns wrong labels by heart less easily. `evenness`
+    is the paper's alpha: small, and most pictures stay nearly as they are.
+    """
+    share = rng.beta(evenness, evenness, len(pictures)).astype(np.float32)
+    other = rng.permutation(len(pictures))
+
+    def blend(rows: np.ndarray) -> np.ndarray:
+        ours = share.reshape(-1, *[1] * (rows.ndim - 1))
+        return ours * rows + (1 - ours) * rows[other]
+
+    return blend(pictures), blend(targets)
 
 
 def repeated(faces: fer2013.FaceSet, rarity: float) -> fer2013.FaceSet:

@@ -46,6 +46,7 @@ class Settings:
     merged: int = MERGED
     start: str = ""  # a .keras file of the same network whose weights the run begins with
     hard: str = ""  # a table of patches that were taken for faces (see model.mine_detector)
+    missed: str = ""  # a table of faces that were missed (see model.mine_detector)
     precision: str = "float32"
     seed: int = 2013
 
@@ -95,8 +96,11 @@ def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Mode
         raise SystemExit(f"--side is {settings.side}: choose a multiple of {DEEPEST}")
     run = Run(out, settings.seed)
     pictures = load(data, "train")
-    hard = load_patches(Path(settings.hard), pictures) if settings.hard else []
-    album, known = Album(pictures, [Patch(*one) for one in hard], settings.tilt), Album(load(data, "val"))
+    hard, missed = (
+        [Patch(*one) for one in load_patches(Path(table), pictures)] if table else []
+        for table in (settings.hard, settings.missed)
+    )
+    album, known = Album(pictures, hard, settings.tilt, missed), Album(load(data, "val"))
     start = begin(run, settings, resume)
     keras.utils.set_random_seed(settings.seed)
     cv2.setNumThreads(1)

@@ -28,6 +28,7 @@ from model.detector_set import Faces, LabelError, Picture, load, load_patches
 from model.detector_targets import detector_loss, targets
 from model.faces import Box, Frame
 from model.litert import WEIGHTS, WeightsError
+from model.mine_detector import TURNS, missed
 from tests.conftest import ROOT, grey_frame
 from tests.test_training import killed, refused, run
 
@@ -183,6 +184,36 @@ def test_scenes_repeat_by_seed_and_hold_what_they_are_made_of() -> None:
     assert any(faces.ignored.any() for _, faces in made)
     rolls = [roll for _, faces in made for roll in tilts(faces.landmarks[~faces.ignored])]
     assert np.std(rolls) > 8
+
+
+def test_missed_faces_are_shown_more_often() -> None:
+    """Of the faces shown, a fifth are taken from those missed, on top of their own share; without any, none."""
+    pictures = [picture(i, (30, 20, 50, 62)) for i in range(20)]
+    rng = np.random.default_rng(5)
+    often = Album(pictures, missed=[Patch(pictures[3], (30, 20, 50, 62))])
+    shown = [often.face(rng) for _ in range(1000)]
+    assert 180 < sum(one is pictures[3] for one, _ in shown) < 300
+    assert all(box == pytest.approx((30, 20, 50, 62)) for _, box in shown)
+    assert sum(Album(pictures).face(rng)[0] is pictures[3] for _ in range(1000)) < 90
+
+
+def test_faces_found_badly_when_turned_are_missed() -> None:
+    """A detector that sees all but one of the turned faces well: that one is listed, once each way, as it was given."""
+    pictures = [picture(i, (30, 20, 50, 62)) for i in range(3)] + [picture(9)]
+
+    tilted = {turned(one, degrees).pixels.tobytes(): (one, degrees) for one in pictures for degrees in TURNS}
+
+    class SeesMost:
+        """Finds every face, that of one picture badly."""
+
+        def scan(self, pixels: np.ndarray, threshold: float) -> Found:
+            one, degrees = tilted[pixels.tobytes()]
+            faces = turned(one, degrees).faces
+            return Found(faces.boxes, np.full(1, 0.3 if one is pictures[1] else 0.9, np.float32), faces.landmarks)
+
+    rows = list(missed(SeesMost(), pictures))
+    assert [(name, score) for name, _, score in rows] == [(pictures[1].name, pytest.approx(0.3))] * 2
+    assert all(box == pytest.approx((30, 20, 50, 62)) for _, box, _ in rows)
 
 
 def test_a_mirrored_face_keeps_its_right_eye_on_the_left() -> None:
@@ -530,11 +561,15 @@ def test_wrong_calls_of_the_training_end_in_words(trained: Path, folder: Path, t
 
 
 def test_mistakes_are_mined_and_a_run_goes_on_with_them(trained: Path, folder: Path, tmp_path: Path) -> None:
-    """The table of mistakes is made beside the run; a run begins with its weights and takes them in."""
+    """The tables of mistakes are made beside the run; a run begins with its weights and takes them in."""
     command(mine_detector, "--run", trained, "--data", folder)
-    assert (trained / "hard.csv").read_text().startswith(HEADER)
-    (trained / "hard.csv").write_text(f"{HEADER},score\n0.png,5,6,60,70,0,0.9\n")
-    goes_on = ("--start", trained / "checkpoint.keras", "--hard", trained / "hard.csv", "--peak-rate", 1e-9)
+    hard, overlooked = trained / "hard.csv", trained / "missed.csv"
+    assert hard.read_text().startswith(HEADER)
+    assert overlooked.read_text().startswith(HEADER)
+    hard.write_text(f"{HEADER},score\n0.png,5,6,60,70,0,0.9\n")
+    overlooked.write_text(f"{HEADER},score\n2.png,22,15,56,70,0,0.3\n")
+    tables = ("--hard", hard, "--missed", overlooked)
+    goes_on = ("--start", trained / "checkpoint.keras", *tables, "--peak-rate", 1e-9)
     short = ("--epochs", 1, *TINY[2:])
     command(train_detector, "--data", folder, "--out", tmp_path / "on", *short, *goes_on)
     ours, theirs = (

@@ -23,7 +23,7 @@ from model.ferplus import load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
 from model.network import build_network
 from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
-from model.train import Batches, Settings, begin_with, repeated
+from model.train import Batches, Settings, begin_with, blended, repeated
 from tests.conftest import ROOT
 
 
@@ -216,6 +216,22 @@ def test_pictures_without_a_face_repeat_by_seed_and_ask_for_nothing(folder: Path
     assert made.shape == (40, 48, 48)
     assert made.dtype == np.uint8
     assert len({one.tobytes() for one in made}) > 30
+
+
+def test_blended_pictures_ask_for_blended_emotions(folder: Path) -> None:
+    """Where a picture is a blend of two, its target is the same blend of theirs; little evenness hardly blends."""
+    faces = fer2013.load(folder, "train")
+    pixels, targets = faces.pixels, np.eye(7, dtype=np.float32)[faces.labels]
+    settings = Settings(batch=len(pixels), augmentation=0.0, mixup=1.0)
+    (pictures, asked), (again, _) = (Batches(pixels, targets, settings)[0] for _ in range(2))
+    assert (pictures == again).all()
+    np.testing.assert_allclose(asked.sum(axis=1), 1, rtol=1e-5)
+    assert (asked.max(axis=1) < 0.9).any()
+    flat = np.stack([np.full((2, 2, 1), level, np.float32) for level in range(7)])
+    pictures, asked = blended(flat, np.eye(7, dtype=np.float32), 1.0, np.random.default_rng(1))
+    np.testing.assert_allclose(pictures[:, 0, 0, 0], asked @ np.arange(7), rtol=1e-5)
+    _, asked = blended(flat, np.eye(7, dtype=np.float32), 0.01, np.random.default_rng(1))
+    assert (asked.max(axis=1) > 0.99).sum() >= 6
 
 
 def test_report_by_hand() -> None:
