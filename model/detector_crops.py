@@ -26,7 +26,8 @@ SEED = 2013
 class Crops:
     """For one tilt, the accuracy on the pictures whose face was found, cut out straightened and as the box lies.
 
-    `whole` is the accuracy on the same pictures as FER2013 has them; `found` the share of all pictures.
+    `whole` is the accuracy on the same pictures as FER2013 has them; `found` the share of all pictures. Where no face
+    was found, all are 0.
     """
 
     tilt: int
@@ -61,6 +62,9 @@ def crops(
             if (box := _nearest(detector.detect(frame), middle)) is not None:
                 cut.append(crop_faces(frame, [box, Box(*box)])[..., 0])
                 known[i] = True
+        if not cut:
+            yield Crops(tilt, len(order), 0.0, 0.0, 0.0, 0.0)
+            continue
         answers = classify_in_batches(classify, np.concatenate(cut)).argmax(axis=1).reshape(-1, 2)
         hits = (answers == faces.labels[order][known][:, None]).mean(axis=0)
         yield Crops(tilt, len(order), float(known.mean()), float(right[known].mean()), float(hits[0]), float(hits[1]))

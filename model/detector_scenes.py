@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from model.augment import BORDERS
-from model.detector_set import Faces, Picture
+from model.detector_set import Faces, LabelError, Picture
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ class Album:
     """What scenes are made of: pictures with faces, roomy ones apart, pictures without, and hard patches.
 
     `tilt` is the standard deviation of a face's roll, in degrees; `missed` are the faces to show more often.
+    Raises LabelError when no picture has a face that counts.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class Album:
         missed: Sequence[Patch] = (),
     ) -> None:
         self.faces = [one for one in pictures if (~one.faces.ignored).any()]
+        if not self.faces:
+            raise LabelError(
+                f"none of the {len(pictures)} pictures of a split has a face that counts: label some with ignore 0, "
+                "for train and for val"
+            )
         self.empty = [one for one in pictures if not len(one.faces)] or self.faces
         self.roomy = [one for one in self.faces if one.source in ROOMY] or self.faces
         self.hard, self.tilt, self.missed = list(hard), tilt, list(missed)
@@ -315,12 +321,12 @@ def _put(
 
 def _cloth(part: np.ndarray, box: np.ndarray, canvas: np.ndarray, album: Album, rng: np.random.Generator) -> np.ndarray:
     kind, size = rng.random(), part.shape[1::-1]
-    if kind < 0.35:
+    if kind < 0.35 and album.empty is not album.faces:
         pixels = _pick(album.empty, rng).pixels
         half = max(4, min(pixels.shape[:2]) // 3)
         top, left = rng.integers(0, pixels.shape[0] - half), rng.integers(0, pixels.shape[1] - half)
         return cv2.resize(pixels[top : top + half, left : left + half], size, interpolation=cv2.INTER_LINEAR)
-    if kind < 0.7:
+    if 0.35 <= kind < 0.7:
         x, y, width, height = (max(0, int(edge)) for edge in box)
         skin = canvas[y + height // 3 : y + height * 2 // 3 + 1, x + width // 4 : x + width * 3 // 4 + 1]
         colour = skin.reshape(-1, 3).mean(axis=0) * rng.uniform(0.7, 1.2) if skin.size else np.full(3, 128.0)

@@ -96,7 +96,7 @@ def load(path: Path, split: str | None = None) -> list[Picture]:
 
 
 def load_patches(table: Path, pictures: list[Picture]) -> list[tuple[Picture, tuple[float, float, float, float]]]:
-    """The places that a table (`file,x,y,w,h`) lists in some of `pictures`; LabelError when it is broken."""
+    """The places that a table (`file,x,y,w,h`) lists in some of `pictures`; LabelError when broken or of others."""
     known = {picture.name: picture for picture in pictures}
     try:
         content = table.read_bytes()
@@ -104,8 +104,11 @@ def load_patches(table: Path, pictures: list[Picture]) -> list[tuple[Picture, tu
         raise LabelError(
             f"no table of patches at {table} ({error.strerror}): make it with model.mine_detector"
         ) from error
-    lines = [line for line in _lines(content, str(table)) if line.face and line.file in known]
-    return [(known[line.file], (line.face[0], line.face[1], line.face[2], line.face[3])) for line in lines]
+    lines = [line for line in _lines(content, str(table)) if line.face]
+    ours = [line for line in lines if line.file in known]
+    if lines and not ours:
+        raise LabelError(f"{table} lists none of these pictures: make it of the same set with model.mine_detector")
+    return [(known[line.file], (line.face[0], line.face[1], line.face[2], line.face[3])) for line in ours]
 
 
 class _Place:

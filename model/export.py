@@ -130,6 +130,7 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     temperature = fitted_temperature(logits, validation.labels)
     errors = _errors(logits, validation, temperature)
     logger.info("temperature %.3f, calibration error %.4f -> %.4f", temperature, *errors)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
         folder = Path(beside)
         _write_networks(network, temperature, golden_pictures(settings.seed), folder)
@@ -137,7 +138,7 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
         card = _card(run, settings, temperature, data, _measured(folder, validation))
         _check_cost(card)
         (folder / "emotion.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(exist_ok=True)
         for file in FILES:
             os.replace(folder / file, out / file)
     return card

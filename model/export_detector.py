@@ -30,7 +30,7 @@ from model.train_detector import Settings
 logger = logging.getLogger(__name__)
 
 FALSE_PER_100 = 1.0  # faces that are none, a hundred pictures of the validation split
-FILM_THRESHOLD, FILM_THRESHOLD_FAR = 0.49, 0.66  # for new faces in a film, close and far: see model.detector_motion
+FILM_THRESHOLD, FILM_THRESHOLD_FAR = 0.49, 0.66  # at least, for new faces in a film: see model.detector_motion
 THRESHOLDS = np.arange(0.2, 0.9, 0.01)
 TOLERANCE = 0.1  # of a score, for the quantised file, at any place of any picture it is compared on
 COMPARED = 24  # pictures
@@ -76,6 +76,7 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     """Make, check and move the files from the run's checkpoint; what detector.json says."""
     network, settings = trained_detector(run)
     pictures = load(data, "val")
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
         folder = Path(beside)
         (folder / "detector.tflite").write_bytes(to_litert(network))
@@ -95,7 +96,7 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
         card |= _measured(folder, pictures)
         write_card(card, folder)
         NetworkDetector(folder)
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(exist_ok=True)
         for file in FILES:
             os.replace(folder / file, out / file)
     return card
@@ -107,7 +108,7 @@ def write_card(card: dict[str, Any], folder: Path) -> None:
 
 
 def _measured(folder: Path, pictures: list[Picture]) -> dict[str, Any]:
-    """The threshold, and the figures at it on the validation split and its versions."""
+    """The thresholds, films never laxer than photos, and the figures on the validation split and its versions."""
     detector = NetworkDetector(folder)
     find = finder(detector, float(THRESHOLDS[0]))
     versions = {name: judged(find, map(change, pictures)) for name, change in VERSIONS.items()}
@@ -116,6 +117,8 @@ def _measured(folder: Path, pictures: list[Picture]) -> dict[str, Any]:
     results = {name: figures([one.at(threshold) for one in several]) for name, several in versions.items()}
     return {
         "threshold": threshold,
+        "film_threshold": max(threshold, FILM_THRESHOLD),
+        "film_threshold_far": max(threshold, FILM_THRESHOLD_FAR),
         "validation": results["as given"].as_dict(),
         "versions": {name: result.as_dict() for name, result in results.items()},
     }

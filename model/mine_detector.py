@@ -4,7 +4,8 @@ Writes two tables (`file,x,y,w,h,ignore,score`) beside the run, of pictures of t
 the places with a score of LEAST or more that no labelled face overlaps, missed.csv the faces that score less than
 FOUND when their picture is turned. `python -m model.train_detector --hard ... --missed ...` shows them more often
 (Sung and Poggio, "Example-Based Learning for View-Based Human Face Detection", 1998, called it bootstrapping).
-Detectors miss faces, so labels do too: look at the best ones.
+Labels miss faces too: in pictures with faces, places with a score of SURE or more are left out as likely faces
+without a label. Look at the best ones of the rest.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TURNS = (25.0, -25.0)  # degrees
 
 
 def mined(detector: NetworkDetector, pictures: Sequence[Picture]) -> Iterator[tuple[str, np.ndarray, float]]:
-    """File, box and score of every mistake."""
+    """File, box and score of every mistake; likely faces without a label are left out."""
     for picture in tqdm(pictures, unit="picture", mininterval=5, file=sys.stderr):
         labelled = picture.faces.boxes
         for scale in SCALES:

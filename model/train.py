@@ -8,12 +8,12 @@ shipped network is replaced only by `python -m model.export`.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import math
 import os
 import sys
+import zipfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,10 @@ class Progress(keras.callbacks.Callback):
 
 
 class Run(keras.callbacks.Callback):
-    """The folder of a run: after each epoch, a line in log.csv, then a checkpoint moved into place whole."""
+    """The folder of a run: after each epoch, a row in log.csv, then a checkpoint moved into place whole.
+
+    The checkpoint holds the count of its epochs, so that no kill can part them.
+    """
 
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__()
@@ -133,9 +136,12 @@ class Run(keras.callbacks.Callback):
         return self.folder / "checkpoint.keras"
 
     def epochs_done(self) -> int:
-        """How many epochs the checkpoint has seen, 0 without one."""
-        state = self.folder / "state.json"
-        return int(json.loads(state.read_text())["epochs_done"]) if state.exists() else 0
+        """How many epochs the checkpoint has seen."""
+        beside = self.folder / "state.json"  # where older runs have it
+        with zipfile.ZipFile(self.checkpoint) as archive:
+            if "state.json" in archive.namelist():
+                return int(json.loads(archive.read("state.json"))["epochs_done"])
+        return int(json.loads(beside.read_text())["epochs_done"]) if beside.exists() else 0
 
     def continue_in(self, network: keras.Model) -> None:
         """Give `network`, compiled but untrained, the checkpoint's weights and optimizer state."""
@@ -152,20 +158,20 @@ class Run(keras.callbacks.Callback):
                 layer.seed_generator.state.assign([self.seed, epoch])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._log({"epoch": epoch + 1, **(logs or {})})
         unfinished = self.folder / "unfinished.keras"
         self.model.save(unfinished)
+        with zipfile.ZipFile(unfinished, "a") as archive:
+            archive.writestr("state.json", json.dumps({"epochs_done": epoch + 1}))
         os.replace(unfinished, self.checkpoint)
-        (self.folder / "state.json").write_text(json.dumps({"epochs_done": epoch + 1}))
-        self._log({"epoch": epoch + 1, **(logs or {})})
 
     def _log(self, row: dict[str, float]) -> None:
-        path = self.folder / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        """Add a row; one of the same epoch is of a training that was killed before its checkpoint, and goes."""
+        path, unfinished = self.folder / "log.csv", self.folder / "unfinished.csv"
+        before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+        kept = [line for line in before if int(line.split(",")[0]) < row["epoch"]]
+        unfinished.write_text("\n".join([",".join(row), *kept, ",".join(map(str, row.values())), ""]), encoding="utf-8")
+        os.replace(unfinished, path)
 
 
 def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) -> np.ndarray:

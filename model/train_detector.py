@@ -109,6 +109,7 @@ def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Mode
         run.continue_in(network)
     elif settings.start:
         begin_with(network, Path(settings.start))
+    logger.info("%d hard places and %d missed faces", len(hard), len(missed))
     logger.info("%d pictures, %d parameters, %s", len(pictures), network.count_params(), keras.backend.backend())
     count = min(VALIDATION_SCENES, settings.scenes)
     network.fit(

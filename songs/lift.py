@@ -25,7 +25,7 @@ STEPS: Mapping[Emotion, tuple[Emotion, ...]] = {
 }
 """Through which lists a mood is lifted."""
 
-SONGS = 15  # in all, about an hour
+SONGS = 15  # about an hour; one more where there are two steps, which have the same share
 
 Place = tuple[float, float]
 """Valence and energy, 0 to 1 each."""
@@ -41,7 +41,7 @@ def own_places(tracks: Sequence[Track]) -> list[Place | None]:
 
 
 def lift(catalog: Catalog, emotion: Emotion, places: Places = own_places) -> Playlist:
-    """SONGS songs from `emotion` to happy, as many from the list of each step; happy is happy's own list.
+    """About SONGS songs from `emotion` to happy, as many from the list of each step; happy is happy's own list.
 
     Where enough songs of a list have a place, those are taken that lie on the way from the middle of the step before
     to the middle of the next, in the order of that way; of other lists the first songs, as they stand.
@@ -50,8 +50,9 @@ def lift(catalog: Catalog, emotion: Emotion, places: Places = own_places) -> Pla
     if len(lists) == 1:
         return lists[0]
     share = -(-SONGS // len(lists))
-    found = [dict(zip(one.tracks, places(one.tracks), strict=True)) for one in lists]
-    known = [{track: place for track, place in step.items() if place} for step in found]
+    tracks = [track for one in lists for track in one.tracks]
+    found = dict(zip(tracks, places(tracks), strict=True))  # in one go: a table is read from end to end
+    known = [{track: place for track in one.tracks if (place := found[track])} for one in lists]
     middles = [_middle(list(step.values())) if len(step) >= share else None for step in known]
     taken: dict[Track, Emotion] = {}
     seen: set[str] = set()

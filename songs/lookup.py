@@ -64,12 +64,14 @@ class Lookup:
         return [self._known.get(song.track_id) for song in songs], trouble
 
     def _ask_for(self, ids: Sequence[str]) -> None:
+        if not self._missing(ids):
+            return
         if not self._lock.acquire(blocking=False):
             raise LookupFailedError(f"{self.host} is being asked by somebody else at this moment; try again soon")
         try:
             if len(self._known) > MOST_REMEMBERED:
                 self._known = {}
-            missing = [one for one in ids if one not in self._known]
+            missing = self._missing(ids)
             end = time.monotonic() + LONGEST
             for start in range(0, len(missing), AT_ONCE):
                 self._check_time(end)
@@ -77,6 +79,9 @@ class Lookup:
                 self._known |= dict.fromkeys(lot) | self._sounds(lot, end)
         finally:
             self._lock.release()
+
+    def _missing(self, ids: Sequence[str]) -> list[str]:
+        return [one for one in ids if one not in self._known]
 
     def _check_time(self, end: float) -> None:
         if time.monotonic() > end:

@@ -131,7 +131,7 @@ class Listeners:
         return None
 
     def forget(self, secret: str) -> dict[str, Any]:
-        """Log out: the token is deleted."""
+        """Log out: the token is deleted, at once. One that is being renewed does not come back."""
         forget_token(self._file(secret))
         return self.state(secret)
 

@@ -170,12 +170,14 @@ def access_token(settings: Settings, tried: Callable[..., dict[str, Any]]) -> st
         raise CannotRunError(f"you are not logged in to Spotify; {LOG_IN}")
     if token["expires_at"] - time.time() < LONGEST_RUN:
         try:
-            token |= tried(auth.refresh_access_token, token.get("refresh_token"))
+            renewed = token | tried(auth.refresh_access_token, token.get("refresh_token"))
         except LoginEndedError:
             if read_token(settings.token_cache) == token:  # else another run has just renewed it
                 forget_token(settings.token_cache)
             raise
-        write_token(settings.token_cache, token)
+        with suppress(FileNotFoundError):  # somebody logs out at this moment
+            write_token(settings.token_cache, renewed, instead_of=token)
+        token = renewed
     return str(token["access_token"])
 
 
@@ -221,8 +223,11 @@ def read_token(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def write_token(path: Path, token: Mapping[str, Any]) -> None:
-    """Keep the token, whole or not at all, in a file that is its owner's only from the first byte."""
+def write_token(path: Path, token: Mapping[str, Any], instead_of: Mapping[str, Any] | None = None) -> None:
+    """Keep the token, whole or not at all, in a file that is its owner's only from the first byte.
+
+    With `instead_of` only where that is still the token: one that was deleted meanwhile does not come back.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)  # mode 600
     try:
@@ -230,15 +235,17 @@ def write_token(path: Path, token: Mapping[str, Any]) -> None:
             json.dump(token, file)
             file.flush()
             os.fsync(file.fileno())
-        Path(part).replace(path)
-    except BaseException:
+        if instead_of is None or read_token(path) == instead_of:
+            Path(part).replace(path)
+    finally:
         Path(part).unlink(missing_ok=True)
-        raise
 
 
 def forget_token(path: Path) -> None:
-    for file in (path, *path.parent.glob(f".{path.name}.*.part")):
-        file.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # a part may have taken its place meanwhile
 
 
 def log_in(settings: Settings, say: Callable[[str], None], browser: bool, timeout: float) -> None:

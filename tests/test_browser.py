@@ -150,6 +150,21 @@ def test_pause_releases_the_camera_and_resume_brings_it_back(page: Any, site: Si
     assert eventually(lambda: site.state()["camera"]["status"] == "live", 20)  # type: ignore[index]
 
 
+@pytest.mark.parametrize("size", [(360, 640), (420, 800), (1280, 720), (1280, 800)])
+def test_the_ways_to_be_seen_stay_in_their_frame(browser: Any, site: Site, size: tuple[int, int]) -> None:
+    """On a phone and in the narrow column of a low window no label crosses the edge, none is cut off."""
+    context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)))
+    page = context.new_page()
+    page.goto(site.address)
+    frame = page.locator("#ways").bounding_box()
+    for way in page.locator("#ways a").all():
+        box = way.bounding_box()
+        assert frame["x"] <= box["x"]
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert way.evaluate("e => e.scrollWidth <= e.clientWidth")
+    context.close()
+
+
 def test_a_phone_has_no_sideways_scroll(browser: Any, site: Site) -> None:
     """On 360 pixels everything fits the width, with songs on the page."""
     context = browser.new_context(viewport={"width": 360, "height": 640}, is_mobile=True)

@@ -21,14 +21,16 @@ from tqdm import tqdm
 from model import detector_motion, evaluate_detector, export_detector, mine_detector, train_detector
 from model.demo import demo_frame
 from model.detector import FAR, LEAST, Found, NetworkDetector, check_answers, decoded, overlaps, tilts
+from model.detector_crops import TILTS, Crops, crops
 from model.detector_figures import SIZE, VERSIONS, by_size, figures, in_rooms, judge, judged, turned
 from model.detector_network import OUTPUTS, STRIDE, build_detector
-from model.detector_scenes import Album, Patch, make_scene, moved
+from model.detector_scenes import Album, Patch, _cloth, make_scene, moved
 from model.detector_set import Faces, LabelError, Picture, load, load_patches
 from model.detector_targets import detector_loss, targets
 from model.faces import Box, Frame
+from model.fer2013 import FaceSet
 from model.litert import WEIGHTS, WeightsError
-from model.mine_detector import TURNS, missed
+from model.mine_detector import SCALES, TURNS, mined, missed
 from tests.conftest import ROOT, grey_frame
 from tests.test_training import killed, refused, run
 
@@ -166,6 +168,15 @@ def test_hard_patches_are_read_for_pictures_that_are_there(tmp_path: Path) -> No
         load_patches(tmp_path / "none.csv", [one])
 
 
+def test_patches_of_another_set_are_refused(tmp_path: Path) -> None:
+    """A table none of whose rows is of these pictures is named; one without rows only has no mistakes."""
+    (tmp_path / "hard.csv").write_text(f"{HEADER},score\nother.png,1,1,9,9,0,0.8\n")
+    with pytest.raises(LabelError, match=r"hard\.csv lists none of these pictures"):
+        load_patches(tmp_path / "hard.csv", [picture(1)])
+    (tmp_path / "hard.csv").write_text(f"{HEADER},score\n")
+    assert load_patches(tmp_path / "hard.csv", [picture(1)]) == []
+
+
 # -- scenes and targets
 
 
@@ -184,6 +195,21 @@ def test_scenes_repeat_by_seed_and_hold_what_they_are_made_of() -> None:
     assert any(faces.ignored.any() for _, faces in made)
     rolls = [roll for _, faces in made for roll in tilts(faces.landmarks[~faces.ignored])]
     assert np.std(rolls) > 8
+
+
+def test_without_empty_pictures_no_piece_of_a_face_covers_another() -> None:
+    """What hides a face is then a skin or a colour: each row of it is plain."""
+    one = picture(1, (30, 20, 50, 62))
+    part, box = one.pixels[:30, :40], one.faces.boxes[0]
+    for seed in range(40):
+        cover = _cloth(part, box, one.pixels, Album([one]), np.random.default_rng(seed))
+        assert (cover == cover[:, :1]).all()
+
+
+def test_an_album_without_a_face_is_refused() -> None:
+    """Pictures in which no face counts end in words before anything is trained on them."""
+    with pytest.raises(LabelError, match="none of the 2 pictures"):
+        Album([picture(1), picture(2, (10, 10, 60, 70), ignored=True)])
 
 
 def test_missed_faces_are_shown_more_often() -> None:
@@ -214,6 +240,44 @@ def test_faces_found_badly_when_turned_are_missed() -> None:
     rows = list(missed(SeesMost(), pictures))
     assert [(name, score) for name, _, score in rows] == [(pictures[1].name, pytest.approx(0.3))] * 2
     assert all(box == pytest.approx((30, 20, 50, 62)) for _, box, _ in rows)
+
+
+def test_mistakes_that_are_likely_faces_are_not_mined() -> None:
+    """Besides a face, what scores 0.6 may be one without a label; where there are none, all that is seen is listed.
+
+    A box that overlaps a labelled face, or lies inside it, is no mistake; one that hardly touches it is.
+    """
+    boxes = [(62, 62, 56, 56), (80, 80, 10, 10), (0, 0, 64, 64), (150, 10, 30, 30), (150, 100, 30, 30)]
+    scores = [0.5, 0.5, 0.45, 0.59, 0.61]
+
+    class SeesFive:
+        """Sees the boxes at the first of the scales, at the others nothing."""
+
+        def find(self, pixels: np.ndarray, threshold: float) -> Found:
+            count = len(boxes) if pixels.shape[0] == 200 * SCALES[0] else 0
+            found = np.array(boxes, np.float32)[:count] * SCALES[0]
+            return Found(found, np.array(scores, np.float32)[:count], np.zeros((count, 5, 2), np.float32))
+
+    beside = list(mined(SeesFive(), [picture(1, (60, 60, 60, 60), size=200)]))
+    assert [(name, score) for name, _, score in beside] == [("1.png", pytest.approx(s)) for s in (0.45, 0.59)]
+    assert [tuple(box) for _, box, _ in beside] == [boxes[2], boxes[3]]
+    assert [score for _, _, score in mined(SeesFive(), [picture(2, size=200)])] == pytest.approx(scores)
+
+
+def test_mistakes_in_smaller_copies_are_listed_where_they_are() -> None:
+    """A place that is seen only when the picture is shrunk is given in pixels of the picture."""
+
+    class SeesSmall:
+        """Sees one box in the smallest copy."""
+
+        def find(self, pixels: np.ndarray, threshold: float) -> Found:
+            count = int(pixels.shape[0] == 200 * SCALES[-1])
+            box = np.array([[7, 14, 21, 28]], np.float32)
+            return Found(box[:count], np.full(count, 0.5), np.zeros((count, 5, 2), np.float32))
+
+    ((name, box, score),) = mined(SeesSmall(), [picture(2, size=200)])
+    assert (name, score) == ("2.png", 0.5)
+    assert box == pytest.approx((20, 40, 60, 80))
 
 
 def test_a_mirrored_face_keeps_its_right_eye_on_the_left() -> None:
@@ -339,6 +403,47 @@ def test_versions_keep_faces_where_they_are() -> None:
     for room in rooms:
         for x, y, width, height in room.faces.boxes:
             assert room.pixels[int(y + height / 2), int(x + width / 2)] == pytest.approx((150, 180, 220), abs=12)
+
+
+def colours(file: Path) -> set[str]:
+    """Which of the sheet's colours are in a .png."""
+    known = {"missed": (0, 0, 255), "false": (255, 120, 0), "found": (0, 200, 0)}
+    pixels = cv2.imread(str(file))
+    return {name for name, colour in known.items() if (pixels == colour).all(axis=2).any()}
+
+
+def test_a_sheet_colours_the_mistakes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Missed red, false blue, found green; pictures without mistakes are not on it, nor boxes of ignored faces."""
+    file, find = tmp_path / "sheet.png", seen((10, 10, 50, 60))
+    right, hidden = picture(1, (10, 10, 50, 60), size=200), picture(1, (10, 10, 50, 60), size=200, ignored=True)
+    for pictures, expected in (
+        ([right, hidden], set()),
+        ([picture(2, (10, 10, 50, 60), (120, 90, 50, 60), size=200)], {"found", "missed"}),
+        ([picture(3, (120, 90, 50, 60), size=200)], {"false", "missed"}),
+    ):
+        evaluate_detector.sheet(find, pictures, file)
+        assert colours(file) == expected
+    assert not caplog.records
+
+
+def test_a_sheet_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A sheet of 96 pictures is full; how many more there are is said."""
+    file = tmp_path / "sheet.png"
+    evaluate_detector.sheet(seen((10, 10, 50, 60)), [picture(i) for i in range(98)], file, side=20)
+    assert cv2.imread(str(file)).shape == (240, 160, 3)
+    assert "the first 96 of 98 pictures with mistakes" in caplog.text
+
+
+def test_faces_that_are_never_found_are_read_by_nobody() -> None:
+    """A detector that sees nothing gives zeros for every tilt."""
+
+    class SeesNothing:
+        def detect(self, frame: Frame) -> list[Box]:
+            return []
+
+    faces = FaceSet(np.zeros((3, 48, 48), np.uint8), np.arange(3), ("a", "b", "c"))
+    found = list(crops(SeesNothing(), lambda several: np.eye(7)[: len(several)], faces, [picture(1)]))
+    assert found == [Crops(tilt, 3, 0.0, 0.0, 0.0, 0.0) for tilt in TILTS]
 
 
 def test_sizes_add_up() -> None:
@@ -560,8 +665,10 @@ def test_wrong_calls_of_the_training_end_in_words(trained: Path, folder: Path, t
     assert "no table of patches" in refused(train, *hard)
 
 
-def test_mistakes_are_mined_and_a_run_goes_on_with_them(trained: Path, folder: Path, tmp_path: Path) -> None:
-    """The tables of mistakes are made beside the run; a run begins with its weights and takes them in."""
+def test_mistakes_are_mined_and_a_run_goes_on_with_them(
+    trained: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tables of mistakes are made beside the run; a run begins with its weights and says how many it takes in."""
     command(mine_detector, "--run", trained, "--data", folder)
     hard, overlooked = trained / "hard.csv", trained / "missed.csv"
     assert hard.read_text().startswith(HEADER)
@@ -571,7 +678,9 @@ def test_mistakes_are_mined_and_a_run_goes_on_with_them(trained: Path, folder: P
     tables = ("--hard", hard, "--missed", overlooked)
     goes_on = ("--start", trained / "checkpoint.keras", *tables, "--peak-rate", 1e-9)
     short = ("--epochs", 1, *TINY[2:])
-    command(train_detector, "--data", folder, "--out", tmp_path / "on", *short, *goes_on)
+    with caplog.at_level("INFO"):
+        command(train_detector, "--data", folder, "--out", tmp_path / "on", *short, *goes_on)
+    assert "1 hard places and 1 missed faces" in caplog.text
     ours, theirs = (
         keras.models.load_model(place / "checkpoint.keras", compile=False) for place in (tmp_path / "on", trained)
     )
@@ -580,9 +689,16 @@ def test_mistakes_are_mined_and_a_run_goes_on_with_them(trained: Path, folder: P
 
 
 def test_export_and_evaluation_of_a_run(trained: Path, folder: Path, tmp_path: Path) -> None:
-    """An export has a network and a card, loads, and is measured: the promised keys, nothing else on stdout."""
-    out = tmp_path / "weights"
-    command(export_detector, "--run", trained, "--data", folder, "--out", out)
+    """An export into a new place has a network and a card, loads, and is measured: the promised keys, nothing else.
+
+    However high the threshold, that of films is no lower.
+    """
+    out = tmp_path / "new" / "weights"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export_detector, "THRESHOLDS", np.arange(0.6, 0.64, 0.01))
+        command(export_detector, "--run", trained, "--data", folder, "--out", out)
+    card = json.loads((out / "detector.json").read_text())
+    assert 0.6 <= card["threshold"] == card["film_threshold"] < card["film_threshold_far"] == 0.66
     assert {path.name for path in out.iterdir()} == set(export_detector.FILES)
     done = run("model.evaluate_detector", "--data", folder, "--weights", out, "--json")
     assert done.returncode == 0, done.stderr

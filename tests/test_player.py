@@ -22,7 +22,7 @@ from app import create_app
 from camera import Camera
 from songs.catalog import Catalog
 from songs.player import MOST_LOGINS, Listeners
-from songs.spotify import Settings
+from songs.spotify import Settings, forget_token, write_token
 from tests.conftest import ROOT, eventually, stub_recognizer
 from tests.fake_spotify import FakeSpotify, error, plain_text
 from web.own_spotify import COOKIE, ROUTES
@@ -275,6 +275,49 @@ def test_logging_out_deletes_the_token(ann: Browser, settings: Settings) -> None
     assert ann.post("logout").json == {"logged_in": False, "devices": [], "told": ""}
     assert tokens(settings) == []
     assert not ann.state()["logged_in"]
+
+
+@pytest.mark.parametrize("moment", ["Spotify is asked", "the new token is put in its place"])
+def test_a_logout_lasts_though_the_token_is_being_renewed(
+    ann: Browser, spotify: FakeSpotify, settings: Settings, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Logging out does not wait for a renewal under way, and the renewal does not bring the token back."""
+    [file] = tokens(settings)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"expires_at": 0}))
+    answers: list[bool] = []
+
+    def log_out() -> None:
+        answers.append(Listeners(settings).forget(ann.secret())["logged_in"])
+
+    def replace_late(part: Path, target: Path, replace: Any = Path.replace) -> Any:
+        log_out()
+        return replace(part, target)
+
+    if moment == "Spotify is asked":
+        spotify.before = lambda asked: log_out() if asked.path == "/api/token" else None
+    else:
+        monkeypatch.setattr(Path, "replace", replace_late)
+    ann.state()
+    assert answers == [False]
+    assert tokens(settings) == []
+    assert not ann.state()["logged_in"]
+
+
+def test_a_token_put_in_place_during_a_logout_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal may end between the deletion of the token and that of the half-written file."""
+    file = tmp_path / "token.json"
+    write_token(file, {"access_token": "old"})
+
+    def unlink_early(path: Path, missing_ok: bool = False, unlink: Any = Path.unlink) -> None:
+        if path == file and "old" in path.read_text():
+            unlink(path)
+            write_token(file, {"access_token": "new"})
+        else:
+            unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_early)
+    forget_token(file)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_login_that_has_ended_is_said(ann: Browser, spotify: FakeSpotify, settings: Settings) -> None:

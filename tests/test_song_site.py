@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,8 +29,8 @@ from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES
 from songs import lookup as lookup_module
 from songs.catalog import Catalog, Track, read_tracks, write_tracks
-from songs.features import FeaturesError, FeatureTable, Song, id_in
-from songs.lift import SONGS, STEPS, lift
+from songs.features import FeaturesError, FeatureTable, Song, Sound, id_in
+from songs.lift import SONGS, STEPS, Place, lift, own_places
 from songs.lookup import AT_ONCE, Lookup
 from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of
 from songs.split import UNKNOWN, Splitter
@@ -247,6 +247,24 @@ def test_features_come_by_link_and_in_lots(service: Service) -> None:
     assert [len(ids) for ids in service.asked] == [AT_ONCE, AT_ONCE, 10]
     assert lookup.find(songs)[0] == found[:90]
     assert len(service.asked) == 3
+
+
+def test_what_is_known_is_told_while_another_asks(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the service is being asked, only those are put off who need it to be asked for more."""
+    lookup = Lookup(service.address)
+    known, asked, new = (Song(track_id(n)) for n in (1, 2, 3))
+    [sound] = lookup.find([known])[0]
+    answers: list[tuple[list[Sound | None], str]] = []
+
+    def meanwhile(lot: Sequence[str], end: float) -> dict[str, Sound | None]:
+        answers.extend(lookup.find(songs) for songs in ([known], [Song(title="No", artist="Id")], [known, new]))
+        return {}
+
+    monkeypatch.setattr(lookup, "_sounds", meanwhile)
+    lookup.find([asked])
+    assert answers[:2] == [([sound], ""), ([None], "")]
+    assert answers[2][0] == [sound, None]
+    assert "is being asked by somebody else" in answers[2][1]
 
 
 def test_a_short_wait_is_waited_a_long_one_said(service: Service) -> None:
@@ -640,6 +658,19 @@ def test_places_lead_the_way(tmp_path: Path) -> None:
         t.title for t in lift(catalog, Emotion.SAD, lambda t: [None] * len(t)).tracks
     ]
     assert lifted.tracks[0].valence == min(valences[:5])
+
+
+def test_places_are_asked_for_once(tmp_path: Path) -> None:
+    """All lists are asked for in one go, as a table is read once for each; the answers go to their lists."""
+    catalog, asked = lists(tmp_path, around), []
+
+    def places(tracks: Sequence[Track]) -> Sequence[Place | None]:
+        asked.append(len(tracks))
+        return own_places(tracks)
+
+    write_tracks(tmp_path / "neutral.csv", read_tracks(tmp_path / "neutral.csv")[0][:7])
+    assert lift(catalog, Emotion.SAD, places) == lift(catalog, Emotion.SAD)
+    assert asked == [20 + 7 + 20]
 
 
 def test_a_list_with_few_places_is_taken_as_it_stands(tmp_path: Path) -> None:

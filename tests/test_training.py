@@ -23,7 +23,7 @@ from model.ferplus import load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
 from model.network import build_network
 from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
-from model.train import Batches, Settings, begin_with, blended, repeated
+from model.train import Batches, Run, Settings, begin_with, blended, repeated
 from tests.conftest import ROOT
 
 
@@ -57,15 +57,17 @@ def run(module: str, *arguments: object, cwd: Path = ROOT) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def killed(module: str, *arguments: object) -> int:
-    """The exit code of a training that dies after its first epoch's checkpoint: 9."""
+def killed(module: str, *arguments: object, at: int = 0, moved: bool = True) -> int:
+    """The exit code of a training that dies once, or just before, the checkpoint of epoch `at` is in place: 9."""
     script = (
-        f"import sys, os, model.train as t, {module} as trainer\n"
-        "end = t.Run.on_epoch_end\n"
-        "def die(self, epoch, logs=None):\n"
-        "    end(self, epoch, logs)\n"
-        "    os._exit(9) if epoch == 0 else None\n"
-        "t.Run.on_epoch_end = die\n"
+        f"import sys, os, {module} as trainer\n"
+        "replace, checkpoints = os.replace, []\n"
+        "def dying(source, target):\n"
+        "    checkpoints.append(target) if str(target).endswith('checkpoint.keras') else None\n"
+        f"    last = len(checkpoints) > {at}\n"
+        f"    os._exit(9) if last and not {moved} else replace(source, target)\n"
+        "    os._exit(9) if last else None\n"
+        "os.replace = dying\n"
         "trainer.main(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", script, *map(str, arguments)]
@@ -280,14 +282,36 @@ def test_training_logs_every_epoch(trained: Path) -> None:
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= rows[0].keys()
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(trained: Path, folder: Path, tmp_path: Path) -> None:
-    """Killed after an epoch and resumed, the training ends with the same figures and weights."""
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    trained: Path, folder: Path, tmp_path: Path, moved: bool
+) -> None:
+    """Killed between the writes of an epoch's end and resumed, the training ends with the same rows and weights."""
     out = tmp_path / "broken"
-    assert killed("model.train", "--data", folder, "--out", out, *TINY) == 9
+    assert killed("model.train", "--data", folder, "--out", out, *TINY, at=1, moved=moved) == 9
     resumed = run("model.train", "--data", folder, "--out", out, "--resume", *TINY)
     assert resumed.returncode == 0, resumed.stderr
-    whole, broken = ((place / "log.csv").read_text().splitlines()[-1].split(",") for place in (trained, out))
-    assert [float(x) for x in broken] == pytest.approx([float(x) for x in whole], rel=1e-4)
+    whole, broken = ((place / "log.csv").read_text().splitlines() for place in (trained, out))
+    assert [row.split(",")[0] for row in broken] == ["epoch", "1", "2", "3"]
+    assert [float(x) for x in broken[-1].split(",")] == pytest.approx(
+        [float(x) for x in whole[-1].split(",")], rel=1e-4
+    )
+    ours, theirs = (keras.models.load_model(place / "checkpoint.keras", compile=False) for place in (out, trained))
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_that_counts_its_epochs_beside_the_checkpoint_is_resumed(tmp_path: Path) -> None:
+    """The count of a folder written before checkpoints held it is read; a checkpoint that has one knows better."""
+    one = Run(tmp_path, 1)
+    with zipfile.ZipFile(one.checkpoint, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    assert one.epochs_done() == 0
+    (tmp_path / "state.json").write_text('{"epochs_done": 26}')
+    assert one.epochs_done() == 26
+    with zipfile.ZipFile(one.checkpoint, "a") as archive:
+        archive.writestr("state.json", '{"epochs_done": 27}')
+    assert one.epochs_done() == 27
 
 
 def test_a_run_begins_with_the_weights_of_another(trained: Path, folder: Path, tmp_path: Path) -> None:
@@ -356,8 +380,8 @@ def test_export_refuses_what_is_no_run(folder: Path, tmp_path: Path) -> None:
 
 
 def test_export_writes_four_files_that_agree(trained: Path, folder: Path, tmp_path: Path) -> None:
-    """An export has both networks, golden answers and a card, and loads."""
-    out = tmp_path / "weights"
+    """An export into a new place has both networks, golden answers and a card, and loads."""
+    out = tmp_path / "new" / "weights"
     done = run("model.export", "--run", trained, "--data", folder, "--out", out)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {"emotion.keras", "emotion.tflite", "golden.npz", "emotion.json"}
