@@ -75,6 +75,21 @@ def trained_network(checkpoint: Path, build: Callable[[], keras.Model], whose: s
     return network
 
 
+def mixed(network: keras.Model, other: Path, share: float) -> keras.Model:
+    """The network with its weights moved by `share` towards those of `other`, a .keras file that it began with.
+
+    What lies between the two reads new faces better than either: Wortsman et al., "Robust fine-tuning of
+    zero-shot models", 2022. ExportError when `other` is of another network.
+    """
+    try:
+        weights = keras.models.load_model(other, compile=False).get_weights()
+        pairs = zip(network.get_weights(), weights, strict=True)
+        network.set_weights([(1 - share) * ours + share * theirs for ours, theirs in pairs])
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{other} cannot be mixed in: it is not of this network ({error})") from error
+    return network
+
+
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature with the least negative log likelihood on (n, 7) logits and (n,) labels."""
     temperatures = np.geomspace(0.25, 4.0, 200)
@@ -117,14 +132,16 @@ def check_golden(folder: Path) -> None:
         logger.info("%s: off by at most %.5f on %d golden pictures", classifier.__name__, off, len(pixels))
 
 
-def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
-    """Make, check and move the four files from the run's checkpoint; what emotion.json says."""
+def export(run: Path, data: Path, out: Path, mix: Path | None = None, share: float = 0.0) -> dict[str, Any]:
+    """Make, check and move the four files from the run's checkpoint, `mix` mixed in; what emotion.json says."""
     settings = settings_of(run, Settings, "no run", "train first with python -m model.train")
     network = trained_network(
         run / "checkpoint.keras",
         lambda: build_network(settings.widths, settings.blocks, settings.dropout),
         "this network",
     )
+    if mix:
+        network = mixed(network, mix, share)
     validation = fer2013.load(data, "test")
     logits = network.predict(validation.pixels[..., None].astype(np.float32), batch_size=256, verbose=0)
     temperature = fitted_temperature(logits, validation.labels)
@@ -135,7 +152,7 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
         folder = Path(beside)
         _write_networks(network, temperature, golden_pictures(settings.seed), folder)
         check_golden(folder)
-        card = _card(run, settings, temperature, data, _measured(folder, validation))
+        card = _card(run, settings, temperature, data, _measured(folder, validation)) | {"mixed_in": share}
         _check_cost(card)
         (folder / "emotion.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         out.mkdir(exist_ok=True)
@@ -205,9 +222,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/emotions"), help="the folder of the run (%(default)s)")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: a folder, a zip of it, or fer2013.csv")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the files go (%(default)s)")
+    parser.add_argument("--mix", type=Path, help="a .keras file that the run began with, to mix its weights in")
+    parser.add_argument("--share", type=float, default=0.15, help="how much of --mix, 0 to 1 (%(default)s)")
     chosen = parser.parse_args(arguments)
+    if not 0 <= chosen.share <= 1:
+        parser.error(f"--share is {chosen.share}: choose 0 to 1")
     try:
-        card = export(chosen.run, chosen.data, chosen.out)
+        card = export(chosen.run, chosen.data, chosen.out, chosen.mix, chosen.share if chosen.mix else 0.0)
     except (ExportError, fer2013.DataError) as error:
         raise SystemExit(str(error)) from error
     logger.info("validation accuracy %.2f %%, in %s", 100 * card["validation"]["accuracy"], chosen.out)

@@ -19,6 +19,7 @@ import pytest
 from model import fer2013
 from model.augment import augment, no_faces
 from model.emotions import EMOTIONS, Emotion
+from model.export import ExportError, mixed
 from model.ferplus import load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
 from model.network import build_network
@@ -387,6 +388,24 @@ def test_export_writes_four_files_that_agree(trained: Path, folder: Path, tmp_pa
     assert {path.name for path in out.iterdir()} == {"emotion.keras", "emotion.tflite", "golden.npz", "emotion.json"}
     assert check_labels(out)["labels"] == list(EMOTIONS)
     assert load_recognizer("litert", out).classify(np.zeros((2, 48, 48, 1), np.float32)).shape == (2, 7)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
+def test_weights_of_where_a_run_began_are_mixed_in(trained: Path, tmp_path: Path) -> None:
+    """No share changes nothing, all of it gives the other network, half lies between; another network is refused."""
+    network = keras.models.load_model(trained / "checkpoint.keras", compile=False)
+    ours = network.get_weights()
+    theirs = [weights + 1 for weights in ours]
+    network.set_weights(theirs)
+    network.save(tmp_path / "other.keras")
+    for share in (0.0, 0.5, 1.0):
+        network.set_weights(ours)
+        for got, weights in zip(mixed(network, tmp_path / "other.keras", share).get_weights(), ours, strict=True):
+            np.testing.assert_allclose(got, weights + share, atol=1e-5)
+    build_network((4, 8), (0,)).save(tmp_path / "foreign.keras")
+    for file in ("foreign.keras", "none.keras"):
+        with pytest.raises(ExportError, match=f"{file} cannot be mixed in"):
+            mixed(network, tmp_path / file, 0.5)
 
 
 def test_a_failed_export_keeps_the_good_files(trained: Path, folder: Path, tmp_path: Path) -> None:
