@@ -78,7 +78,7 @@ def trained_network(checkpoint: Path, build: Callable[[], keras.Model], whose: s
 def mixed(network: keras.Model, other: Path, share: float) -> keras.Model:
     """The network with its weights moved by `share` towards those of `other`, a .keras file that it began with.
 
-    What lies between the two reads new faces better than either: Wortsman et al., "Robust fine-tuning of
+    What lies between the two can read new faces better than either: Wortsman et al., "Robust fine-tuning of
     zero-shot models", 2022. ExportError when `other` is of another network.
     """
     try:
