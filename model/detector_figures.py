@@ -77,7 +77,7 @@ def judge(find: Find, picture: Picture) -> Judged:
     boxes, scores = find(picture.pixels)
     order = np.argsort(-scores, kind="stable")
     boxes, scores = boxes[order], scores[order]
-    asked = ~faces.ignored & (faces.boxes[:, 2:].max(axis=1, initial=0) >= SIZE)
+    asked = to_be_found(faces)
     found, false = np.full(int(asked.sum()), np.nan), []
     to_find, to_ignore = faces.boxes[asked], faces.boxes[~asked]
     alike = overlaps(boxes, to_find) * np.ones((len(boxes), len(to_find)))
@@ -88,6 +88,11 @@ def judge(find: Find, picture: Picture) -> Judged:
         elif not _in_any(boxes[i], to_ignore):
             false.append(score)
     return Judged(to_find[:, 2:].max(axis=1, initial=0), found, np.array(false))
+
+
+def to_be_found(faces: Faces) -> np.ndarray:
+    """Which of the faces count (n,): those of SIZE and more that are not ignored."""
+    return np.asarray(~faces.ignored & (faces.boxes[:, 2:].max(axis=1, initial=0) >= SIZE))
 
 
 def _in_any(box: np.ndarray, others: np.ndarray) -> bool:

@@ -28,7 +28,6 @@ from model.detector_crops import Crops, crops
 from model.detector_figures import (
     FRAME,
     LIGHTS,
-    SIZE,
     TILTS,
     VERSIONS,
     Figures,
@@ -41,6 +40,7 @@ from model.detector_figures import (
     in_rooms,
     judge,
     judged,
+    to_be_found,
 )
 from model.detector_motion import motion
 from model.detector_set import LabelError, Picture, load
@@ -103,7 +103,7 @@ def _marked(find: Find, picture: Picture) -> np.ndarray | None:
     if not missed.any() and not false.any():
         return None
     faces = clipped(picture)
-    asked = faces.boxes[~faces.ignored & (faces.boxes[:, 2:].max(axis=1, initial=0) >= SIZE)]
+    asked = faces.boxes[to_be_found(faces)]
     tile = picture.pixels.copy()
     for colour, drawn in (((255, 120, 0), boxes[false]), ((0, 200, 0), asked[~missed]), ((0, 0, 255), asked[missed])):
         for x, y, width, height in drawn.astype(int):

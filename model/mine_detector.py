@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from model.detector import NetworkDetector, overlaps
-from model.detector_figures import MATCH, SIZE, turned
+from model.detector_figures import MATCH, to_be_found, turned
 from model.detector_set import LabelError, Picture, load
 from model.export import ExportError, to_litert
 from model.export_detector import trained_detector, write_card
@@ -61,8 +61,7 @@ def missed(detector: NetworkDetector, pictures: Sequence[Picture]) -> Iterator[t
             found = detector.scan(tilted.pixels, HOPELESS)
             alike = overlaps(tilted.faces.boxes, found.boxes) >= MATCH
             scores = np.where(alike, found.scores, 0).max(axis=1, initial=0)
-            large = tilted.faces.boxes[:, 2:].max(axis=1, initial=0) >= SIZE
-            for i in np.flatnonzero(large & ~picture.faces.ignored & (scores >= HOPELESS) & (scores < FOUND)):
+            for i in np.flatnonzero(to_be_found(tilted.faces) & (scores >= HOPELESS) & (scores < FOUND)):
                 yield picture.name, picture.faces.boxes[i], float(scores[i])
 
 

@@ -136,11 +136,14 @@ class Run(keras.callbacks.Callback):
         return self.folder / "checkpoint.keras"
 
     def epochs_done(self) -> int:
-        """How many epochs the checkpoint has seen."""
+        """How many epochs the checkpoint has seen; SystemExit when it is none."""
         beside = self.folder / "state.json"  # where older runs have it
-        with zipfile.ZipFile(self.checkpoint) as archive:
-            if "state.json" in archive.namelist():
-                return int(json.loads(archive.read("state.json"))["epochs_done"])
+        try:
+            with zipfile.ZipFile(self.checkpoint) as archive:
+                if "state.json" in archive.namelist():
+                    return int(json.loads(archive.read("state.json"))["epochs_done"])
+        except zipfile.BadZipFile as error:
+            raise SystemExit(f"{self.checkpoint} is no checkpoint ({error}): choose another --out") from error
         return int(json.loads(beside.read_text())["epochs_done"]) if beside.exists() else 0
 
     def continue_in(self, network: keras.Model) -> None:

@@ -313,6 +313,9 @@ def test_a_run_that_counts_its_epochs_beside_the_checkpoint_is_resumed(tmp_path:
     with zipfile.ZipFile(one.checkpoint, "a") as archive:
         archive.writestr("state.json", '{"epochs_done": 27}')
     assert one.epochs_done() == 27
+    one.checkpoint.write_bytes(b"garbage")
+    with pytest.raises(SystemExit, match=r"checkpoint\.keras is no checkpoint"):
+        one.epochs_done()
 
 
 def test_a_run_begins_with_the_weights_of_another(trained: Path, folder: Path, tmp_path: Path) -> None:
