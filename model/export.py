@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 GOLDEN = 64  # pictures whose answers are kept: of the demo's faces, which are nobody's
 LITERT_TOLERANCE = 0.08  # in probability, of any class of any golden picture, for the quantised file
+NORM_PICTURES = 6000  # by which means and variances inside the network are measured anew for averaged weights
+NORM_BATCH = 500
 LITERT_COST = 0.003  # of validation accuracy, at most, for the quantised file
 FILES = ("emotion.keras", "emotion.tflite", "golden.npz", "emotion.json")
 
@@ -72,6 +74,36 @@ def trained_network(checkpoint: Path, build: Callable[[], keras.Model], whose: s
         network.set_weights(trained.get_weights())
     except (OSError, ValueError) as error:
         raise ExportError(f"{checkpoint} is not a checkpoint of {whose}: {error}") from error
+    return network
+
+
+def averaged(network: keras.Model, run: Path, first: int) -> keras.Model:
+    """The network with the mean of the weights that a run kept from epoch `first` on.
+
+    The mean lies deeper in the valley that training at a high rate walks along: Izmailov et al., "Averaging Weights
+    Leads to Wider Optima and Better Generalization", 2018. ExportError when nothing was kept.
+    """
+    kept = [file for file in sorted(run.glob("epoch-*.weights.h5")) if int(file.name[6:].split(".")[0]) >= first]
+    if not kept:
+        raise ExportError(f"{run} keeps no weights of epoch {first} or later: train with --keep-from, or choose others")
+    total = [np.zeros_like(weights) for weights in network.get_weights()]
+    for file in kept:
+        network.load_weights(file)
+        total = [one + other for one, other in zip(total, network.get_weights(), strict=True)]
+    network.set_weights([weights / len(kept) for weights in total])
+    return network
+
+
+def with_new_norms(network: keras.Model, pictures: np.ndarray) -> keras.Model:
+    """The network, means and variances of its batch normalisation measured anew on `pictures` (n, 48, 48, 1).
+
+    Weights average; these do not (Izmailov et al., 2018).
+    """
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for number, start in enumerate(range(0, len(pictures), NORM_BATCH)):
+        for norm in norms:
+            norm.momentum = number / (number + 1)
+        network(pictures[start : start + NORM_BATCH], training=True)
     return network
 
 
@@ -132,16 +164,32 @@ def check_golden(folder: Path) -> None:
         logger.info("%s: off by at most %.5f on %d golden pictures", classifier.__name__, off, len(pixels))
 
 
-def export(run: Path, data: Path, out: Path, mix: Path | None = None, share: float = 0.0) -> dict[str, Any]:
-    """Make, check and move the four files from the run's checkpoint, `mix` mixed in; what emotion.json says."""
+def norm_pictures(data: Path, settings: Settings) -> np.ndarray:
+    """NORM_PICTURES training pictures (n, 48, 48, 1) float32, changed as in training."""
+    pixels, rng = fer2013.load(data, "train").pixels, np.random.default_rng(settings.seed)
+    return augment(rng.permutation(pixels)[:NORM_PICTURES], rng, settings.augmentation)[..., None].astype(np.float32)
+
+
+def export(
+    run: Path, data: Path, out: Path, mean_from: int = 0, mix: Path | None = None, share: float = 0.0
+) -> dict[str, Any]:
+    """Make, check and move the four files from a run; what emotion.json says.
+
+    The network is that of the checkpoint, or of the mean of what was kept from epoch `mean_from` on; `share` of
+    `mix` is mixed in.
+    """
     settings = settings_of(run, Settings, "no run", "train first with python -m model.train")
     network = trained_network(
         run / "checkpoint.keras",
         lambda: build_network(settings.widths, settings.blocks, settings.dropout),
         "this network",
     )
+    if mean_from:
+        network = averaged(network, run, mean_from)
     if mix:
         network = mixed(network, mix, share)
+    if mean_from or mix:
+        network = with_new_norms(network, norm_pictures(data, settings))
     validation = fer2013.load(data, "test")
     logits = network.predict(validation.pixels[..., None].astype(np.float32), batch_size=256, verbose=0)
     temperature = fitted_temperature(logits, validation.labels)
@@ -152,7 +200,8 @@ def export(run: Path, data: Path, out: Path, mix: Path | None = None, share: flo
         folder = Path(beside)
         _write_networks(network, temperature, golden_pictures(settings.seed), folder)
         check_golden(folder)
-        card = _card(run, settings, temperature, data, _measured(folder, validation)) | {"mixed_in": share}
+        card = _card(run, settings, temperature, data, _measured(folder, validation))
+        card |= {"mean_from": mean_from, "mixed_in": share}
         _check_cost(card)
         (folder / "emotion.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         out.mkdir(exist_ok=True)
@@ -222,13 +271,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/emotions"), help="the folder of the run (%(default)s)")
     parser.add_argument("--data", type=Path, required=True, help="FER2013: a folder, a zip of it, or fer2013.csv")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the files go (%(default)s)")
+    parser.add_argument("--mean-from", type=int, default=0, help="export the mean of what was kept from this epoch on")
     parser.add_argument("--mix", type=Path, help="a .keras file that the run began with, to mix its weights in")
-    parser.add_argument("--share", type=float, default=0.15, help="how much of --mix, 0 to 1 (%(default)s)")
+    parser.add_argument("--share", type=float, default=0.0, help="how much of --mix, above 0 to 1")
     chosen = parser.parse_args(arguments)
     if not 0 <= chosen.share <= 1:
         parser.error(f"--share is {chosen.share}: choose 0 to 1")
+    if bool(chosen.mix) != bool(chosen.share):
+        parser.error("--mix and --share go together: give both or neither")
     try:
-        card = export(chosen.run, chosen.data, chosen.out, chosen.mix, chosen.share if chosen.mix else 0.0)
+        card = export(chosen.run, chosen.data, chosen.out, chosen.mean_from, chosen.mix, chosen.share)
     except (ExportError, fer2013.DataError) as error:
         raise SystemExit(str(error)) from error
     logger.info("validation accuracy %.2f %%, in %s", 100 * card["validation"]["accuracy"], chosen.out)

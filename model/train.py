@@ -31,6 +31,10 @@ from model.network import BLOCKS, DROPOUT, WIDTHS, build_network
 
 logger = logging.getLogger(__name__)
 
+COUNTS = ("epochs", "batch", "scenes", "side", "merged")
+SHARES = ("label_share", "smoothing", "teacher_share", "dropout", "no_faces")
+CHOICES = {"votes": ("shares", "labels"), "precision": ("float32", "mixed_bfloat16", "mixed_float16")}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -39,11 +43,15 @@ class Settings:
     epochs: int = 40
     batch: int = 128
     peak_rate: float = 0.1
+    last_rate: float = 0.0  # where the cosine ends
     warm_up: float = 1.0  # epochs
     momentum: float = 0.9
     weight_decay: float = 2e-3  # decoupled: the share of a weight lost a step is this times the rate
     label_share: float = 0.7  # of a target; the FER+ votes have the rest
+    votes: str = "shares"  # what is asked of the votes: "shares", or the "labels" that pictures of such votes have
     smoothing: float = 0.05
+    teacher: str = ""  # a network's emotion.keras, as exported, whose answers are part of each target
+    teacher_share: float = 0.5  # how much of it, where there is a teacher
     widths: tuple[int, ...] = WIDTHS
     blocks: tuple[int, ...] = BLOCKS
     dropout: float = DROPOUT
@@ -52,25 +60,26 @@ class Settings:
     mixup: float = 0.0  # how evenly pictures are blended: the share of each is drawn from a beta distribution of this
     rarity: float = 0.5  # pictures of rare emotions are repeated: (mean count / their count) ** this, rounded
     start: str = ""  # a .keras file of this network, or of one with fewer blocks, whose weights the run begins with
+    keep_from: int = 0  # the epoch from which on weights are kept, so that export can take their mean; 0: none
     precision: str = "float32"
     seed: int = 2013
 
 
 @keras.saving.register_keras_serializable(package="visage")
 class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise over `warm_up` steps, then half a cosine down to zero at `steps`."""
+    """A linear rise over `warm_up` steps, then half a cosine down to `last` at `steps`."""
 
-    def __init__(self, peak: float, warm_up: int, steps: int) -> None:
-        self.peak, self.warm_up, self.steps = peak, warm_up, steps
+    def __init__(self, peak: float, warm_up: int, steps: int, last: float = 0.0) -> None:
+        self.peak, self.warm_up, self.steps, self.last = peak, warm_up, steps, last
 
     def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
         step = keras.ops.cast(step, "float32")
         rise = (step + 1.0) / self.warm_up
         fall = 0.5 + 0.5 * keras.ops.cos(math.pi * (step - self.warm_up) / (self.steps - self.warm_up))
-        return self.peak * keras.ops.where(step < self.warm_up, rise, fall)
+        return keras.ops.where(step < self.warm_up, self.peak * rise, self.last + (self.peak - self.last) * fall)
 
     def get_config(self) -> dict[str, float]:
-        return {"peak": self.peak, "warm_up": self.warm_up, "steps": self.steps}
+        return {"peak": self.peak, "warm_up": self.warm_up, "steps": self.steps, "last": self.last}
 
 
 class Batches(keras.utils.PyDataset):
@@ -127,9 +136,9 @@ class Run(keras.callbacks.Callback):
     The checkpoint holds the count of its epochs, so that no kill can part them.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, keep_from: int = 0) -> None:
         super().__init__()
-        self.folder, self.seed = folder, seed
+        self.folder, self.seed, self.keep_from = folder, seed, keep_from
 
     @property
     def checkpoint(self) -> Path:
@@ -166,6 +175,8 @@ class Run(keras.callbacks.Callback):
         self.model.save(unfinished)
         with zipfile.ZipFile(unfinished, "a") as archive:
             archive.writestr("state.json", json.dumps({"epochs_done": epoch + 1}))
+        if 0 < self.keep_from <= epoch + 1:
+            self.model.save_weights(self.folder / f"epoch-{epoch + 1:03d}.weights.h5")
         os.replace(unfinished, self.checkpoint)
 
     def _log(self, row: dict[str, float]) -> None:
@@ -182,11 +193,29 @@ def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) 
     uniform = np.full(len(EMOTIONS), 1 / len(EMOTIONS), np.float32)
     targets = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
     if ballot:
-        shares = ballot.shares
+        shares = ballot.expected_labels(labels) if settings.votes == "labels" else ballot.shares
         mixed = settings.label_share * targets + (1 - settings.label_share) * shares
         targets = np.where(shares.any(axis=1, keepdims=True), mixed, targets)
         targets += ballot.saw_no_face[:, None] / 10 * (uniform - targets)
     return (1 - settings.smoothing) * targets + settings.smoothing * uniform
+
+
+def taught(targets: np.ndarray, pixels: np.ndarray, teacher: Path, share: float) -> np.ndarray:
+    """Targets (n, 7) moved by `share` towards what a trained network reads on the pictures (n, 48, 48).
+
+    What it reads on a picture and on its mirror image is averaged. Less of a label is chance then: Hinton et al.,
+    "Distilling the Knowledge in a Neural Network", 2015; Furlanello et al., "Born-Again Neural Networks", 2018.
+    SystemExit when the file is no such network.
+    """
+    try:
+        network = keras.models.load_model(teacher, compile=False)
+        views = (pixels, pixels[:, :, ::-1])
+        answers = [network.predict(view[..., None].astype(np.float32), batch_size=256, verbose=0) for view in views]
+        if not np.allclose(np.sum(answers, axis=2), 1, atol=1e-3):
+            raise ValueError("its answers are no probabilities")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{teacher} cannot teach ({error}): give the emotion.keras of an export") from error
+    return (1 - share) * targets + share * np.mean(answers, axis=0)
 
 
 def blended(
@@ -226,7 +255,10 @@ def training_set(
     ballot = load_ballot(ferplus, train.names) if ferplus else None
     # Devices share each batch alike, so the last one must be a multiple of them.
     validation = validation.only(np.arange(len(validation) // devices * devices))
-    return train.pixels, soft_targets(train.labels, ballot, settings), validation
+    targets = soft_targets(train.labels, ballot, settings)
+    if settings.teacher:
+        targets = taught(targets, train.pixels, Path(settings.teacher), settings.teacher_share)
+    return train.pixels, targets, validation
 
 
 def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
@@ -236,7 +268,7 @@ def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
     fuse_norms(network)
     steps, warm_up = settings.epochs * steps_an_epoch, max(1, int(settings.warm_up * steps_an_epoch))
     optimizer = keras.optimizers.SGD(
-        WarmCosine(settings.peak_rate, warm_up, steps),
+        WarmCosine(settings.peak_rate, warm_up, steps, settings.last_rate),
         momentum=settings.momentum,
         nesterov=True,
         weight_decay=settings.weight_decay,
@@ -265,7 +297,7 @@ def train(
     data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool, devices: int = 1
 ) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
-    run = Run(out, settings.seed)
+    run = Run(out, settings.seed, settings.keep_from)
     start = begin(run, settings, resume)
     keras.utils.set_random_seed(settings.seed)
     pixels, targets, validation = training_set(data, ferplus, settings, devices)
@@ -289,8 +321,18 @@ def train(
     return network
 
 
+def check(settings: Any) -> None:
+    """SystemExit unless counts are at least one, shares at most one, and no number is negative."""
+    for name, value in vars(settings).items():
+        least, most = int(name in COUNTS), 1 if name in SHARES else sys.float_info.max
+        if isinstance(value, int | float) and not least <= value <= most:
+            wanted = f"{least} to 1" if name in SHARES else f"{least} or more"
+            raise SystemExit(f"--{name.replace('_', '-')} is {value}: choose {wanted}")
+
+
 def begin(run: Run, settings: Any, resume: bool) -> int:
     """Make the run's folder, or check that it is the same run; the number of epochs already done."""
+    check(settings)
     saved = run.folder / "settings.json"
     ours, defaults = (json.loads(json.dumps(asdict(one))) for one in (settings, type(settings)()))
     if resume:
@@ -313,18 +355,24 @@ def distribute() -> int:
     return max(1, len(devices))
 
 
+def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
+    """A flag for each setting of a number or a name."""
+    for field in fields(settings):
+        if isinstance(field.default, int | float | str):
+            flag, choices = "--" + field.name.replace("_", "-"), CHOICES.get(field.name)
+            kind = type(field.default)
+            parser.add_argument(flag, type=kind, choices=choices, default=field.default, help="(%(default)s)")
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; each setting of a number or a name is a flag of its own."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="FER2013: a folder, a zip of it, or fer2013.csv")
     parser.add_argument("--ferplus", type=Path, help="FER+ votes (ferplus.csv)")
     parser.add_argument("--out", type=Path, default=Path("runs/emotions"), help="the folder of the run (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--distribute", action="store_true", help="data-parallel on all devices that Keras sees")
-    for field in fields(Settings):
-        if isinstance(field.default, int | float | str):
-            flag = "--" + field.name.replace("_", "-")
-            parser.add_argument(flag, type=type(field.default), default=field.default, help="(%(default)s)")
+    add_settings(parser, Settings)
     return parser.parse_args(arguments)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,7 @@ from model.detector_scenes import TILT, Album, Patch, make_scene
 from model.detector_set import LabelError, load, load_patches
 from model.detector_targets import detector_loss, targets
 from model.fused_norm import fuse_norms
-from model.train import Progress, Run, WarmCosine, begin, begin_with
+from model.train import Progress, Run, WarmCosine, add_settings, begin, begin_with, check
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ def compiled(settings: Settings) -> keras.Model:
 
 def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
+    check(settings)
     if settings.side % DEEPEST:
         raise SystemExit(f"--side is {settings.side}: choose a multiple of {DEEPEST}")
     run = Run(out, settings.seed)
@@ -126,15 +127,12 @@ def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Mode
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; each setting of a number or a name is a flag of its own."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.train_detector", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="a folder or a zip with labels.csv and pictures")
     parser.add_argument("--out", type=Path, default=Path("runs/detector"), help="the folder of the run (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    for field in fields(Settings):
-        if isinstance(field.default, int | float | str):
-            flag = "--" + field.name.replace("_", "-")
-            parser.add_argument(flag, type=type(field.default), default=field.default, help="(%(default)s)")
+    add_settings(parser, Settings)
     return parser.parse_args(arguments)
 
 

@@ -19,12 +19,12 @@ import pytest
 from model import fer2013
 from model.augment import augment, no_faces
 from model.emotions import EMOTIONS, Emotion
-from model.export import ExportError, mixed
-from model.ferplus import load_ballot
+from model.export import ExportError, averaged, mixed, with_new_norms
+from model.ferplus import Ballot, load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
 from model.network import build_network
 from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
-from model.train import Batches, Run, Settings, begin_with, blended, repeated
+from model.train import Batches, Run, Settings, WarmCosine, begin_with, blended, repeated, soft_targets, taught
 from tests.conftest import ROOT
 
 
@@ -181,6 +181,24 @@ def test_votes_become_shares(tmp_path: Path) -> None:
     assert ballot.saw_no_face.tolist() == [0, 10, 0]
 
 
+def test_votes_become_the_labels_that_pictures_of_such_votes_have() -> None:
+    """Of faces that all people call neutral a quarter is labelled sad: so much is asked of each, whatever its label."""
+    counts = np.zeros((200, 10), int)
+    counts[:, 6] = 10
+    counts[100:, 6], counts[100:, 3] = 0, 10
+    counts[199] = 0
+    neutral, sad, happy = (EMOTIONS.index(emotion) for emotion in (Emotion.NEUTRAL, Emotion.SAD, Emotion.HAPPY))
+    labels = np.array([sad] * 25 + [neutral] * 75 + [happy] * 100)
+    expected = Ballot(counts).expected_labels(labels)
+    np.testing.assert_allclose(expected[:199].sum(axis=1), 1, rtol=1e-5)
+    assert expected[:100, sad] == pytest.approx(0.25, abs=0.03)
+    assert expected[100:199, happy].min() > 0.95
+    assert expected[199].sum() == 0
+    asked = soft_targets(labels, Ballot(counts), Settings(label_share=0.5, smoothing=0, votes="labels"))
+    assert asked[0, sad] == pytest.approx(0.5 + expected[0, sad] / 2)
+    assert asked[199, happy] == 1
+
+
 def test_augmentation_changes_pictures_and_repeats_by_seed() -> None:
     """Each picture changes, shapes stay, and the same seed gives the same pictures."""
     pictures = np.stack([picture(i) for i in range(8)])
@@ -219,6 +237,31 @@ def test_pictures_without_a_face_repeat_by_seed_and_ask_for_nothing(folder: Path
     assert made.shape == (40, 48, 48)
     assert made.dtype == np.uint8
     assert len({one.tobytes() for one in made}) > 30
+
+
+def test_the_rate_rises_and_falls_to_where_it_is_asked_to() -> None:
+    """Half the way down it is half-way between peak and last; a schedule saved by an older run ends at nothing."""
+    rates = [float(WarmCosine(0.1, 10, 110, 0.02)(step)) for step in (0, 9, 10, 60, 110)]
+    assert rates == pytest.approx([0.01, 0.1, 0.1, 0.06, 0.02])
+    older = WarmCosine.from_config({"peak": 0.1, "warm_up": 10, "steps": 110})
+    assert float(older(110)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
+def test_a_teacher_says_part_of_what_is_asked(folder: Path, tmp_path: Path) -> None:
+    """A target moves by the share towards what the teacher reads on the picture and its mirror image, averaged."""
+    faces = fer2013.load(folder, "train")
+    targets = np.eye(7, dtype=np.float32)[faces.labels]
+    teacher = keras.models.load_model(WEIGHTS / "emotion.keras", compile=False)
+    asked = taught(targets, faces.pixels, WEIGHTS / "emotion.keras", 0.4)
+    views = (faces.pixels, faces.pixels[:, :, ::-1])
+    answers = [keras.ops.convert_to_numpy(teacher(view[..., None].astype(np.float32))) for view in views]
+    np.testing.assert_allclose(asked, 0.6 * targets + 0.2 * answers[0] + 0.2 * answers[1], atol=1e-4)
+    build_network((4, 8), (0,)).save(tmp_path / "unfinished.keras")
+    (tmp_path / "other.keras").write_bytes(b"not a network")
+    for file in ("unfinished.keras", "other.keras", "none.keras"):
+        with pytest.raises(SystemExit, match=f"{file} cannot teach"):
+            taught(targets, faces.pixels, tmp_path / file, 0.4)
 
 
 def test_blended_pictures_ask_for_blended_emotions(folder: Path) -> None:
@@ -368,6 +411,26 @@ def test_a_run_is_not_overwritten_or_resumed_as_another(trained: Path, folder: P
     assert "other settings" in refused("model.train", *other)
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "wanted"),
+    [
+        ("--mixup", -1.0, "0 or more"),
+        ("--peak-rate", "nan", "0 or more"),
+        ("--epochs", 0, "1 or more"),
+        ("--label-share", 1.5, "0 to 1"),
+        ("--no-faces", -0.1, "0 to 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(folder: Path, tmp_path: Path, flag: str, value: object, wanted: str) -> None:
+    """The flag, what it was and what it may be, for either network; no run is begun."""
+    out = tmp_path / "out"
+    refusal = refused("model.train", "--data", folder, "--out", out, flag, value)
+    assert refusal == f"{flag} is {value}: choose {wanted}"
+    if flag in ("--peak-rate", "--epochs"):
+        assert refused("model.train_detector", "--data", folder, "--out", out, flag, value) == refusal
+    assert not out.exists()
+
+
 def test_wrong_data_ends_the_training_in_words(tmp_path: Path) -> None:
     """A path that is not there is one sentence, not a traceback."""
     assert "no data at" in refused("model.train", "--data", tmp_path / "nothing", "--out", tmp_path / "out")
@@ -393,6 +456,40 @@ def test_export_writes_four_files_that_agree(trained: Path, folder: Path, tmp_pa
     assert load_recognizer("litert", out).classify(np.zeros((2, 48, 48, 1), np.float32)).shape == (2, 7)
 
 
+def test_kept_weights_are_averaged_and_norms_measured_anew(folder: Path, tmp_path: Path) -> None:
+    """The mean is of what was kept from the epoch on; where weights agree the norms become those of the pictures."""
+    network = build_network((4, 8), (0,))
+    begun = network.get_weights()
+    for epoch, more in ((1, 9.0), (2, 1.0), (3, 3.0)):
+        network.set_weights([weights + more for weights in begun])
+        network.save_weights(tmp_path / f"epoch-{epoch:03d}.weights.h5")
+    pictures = fer2013.load(folder, "train").pixels[..., None].astype(np.float32)
+    with_new_norms(averaged(network, tmp_path, 2), pictures)
+    first, norm = network.get_layer("first"), network.get_layer("first_norm")
+    np.testing.assert_allclose(first.get_weights()[0], begun[0] + 2, rtol=1e-5)
+    seen = keras.ops.convert_to_numpy(first(pictures / 127.5 - 1))
+    np.testing.assert_allclose(norm.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(norm.moving_variance, seen.var(axis=(0, 1, 2)), rtol=1e-3)
+    with pytest.raises(ExportError, match="keeps no weights of epoch 4 or later"):
+        averaged(network, tmp_path, 4)
+
+
+def test_a_run_keeps_weights_that_are_exported_averaged(folder: Path, tmp_path: Path) -> None:
+    """With --keep-from the later epochs' weights stay; the export of their mean says so in its card."""
+    keeping, out = tmp_path / "keeping", tmp_path / "weights"
+    done = run("model.train", "--data", folder, "--out", keeping, *TINY, "--keep-from", 2, "--last-rate", 0.01)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in keeping.glob("epoch-*")) == ["epoch-002.weights.h5", "epoch-003.weights.h5"]
+    done = run("model.export", "--run", keeping, "--data", folder, "--out", out, "--mean-from", 2)
+    assert done.returncode == 0, done.stderr
+    assert check_labels(out)["mean_from"] == 2
+    means = [
+        keras.models.load_model(file, compile=False).get_layer("logits").get_weights()[0]
+        for file in (out / "emotion.keras", keeping / "checkpoint.keras")
+    ]
+    assert np.abs(means[0] - means[1]).max() > 1e-6
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
 def test_weights_of_where_a_run_began_are_mixed_in(trained: Path, tmp_path: Path) -> None:
     """No share changes nothing, all of it gives the other network, half lies between; another network is refused."""
@@ -409,6 +506,15 @@ def test_weights_of_where_a_run_began_are_mixed_in(trained: Path, tmp_path: Path
     for file in ("foreign.keras", "none.keras"):
         with pytest.raises(ExportError, match=f"{file} cannot be mixed in"):
             mixed(network, tmp_path / file, 0.5)
+
+
+@pytest.mark.parametrize("alone", [("--share", 0.2), ("--mix", "other.keras")])
+def test_a_mix_needs_its_share(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str], alone: tuple[object, ...]
+) -> None:
+    """One of the two flags without the other would do nothing: it is refused."""
+    refused("model.export", "--run", trained, "--data", folder, *alone)
+    assert "--mix and --share go together" in capsys.readouterr().err
 
 
 def test_a_failed_export_keeps_the_good_files(trained: Path, folder: Path, tmp_path: Path) -> None:
