@@ -88,7 +88,10 @@ def averaged(network: keras.Model, run: Path, first: int) -> keras.Model:
         raise ExportError(f"{run} keeps no weights of epoch {first} or later: train with --keep-from, or choose others")
     total = [np.zeros_like(weights) for weights in network.get_weights()]
     for file in kept:
-        network.load_weights(file)
+        try:
+            network.load_weights(file)
+        except (OSError, ValueError) as error:
+            raise ExportError(f"{file} holds no weights of this network ({error}): delete it") from error
         total = [one + other for one, other in zip(total, network.get_weights(), strict=True)]
     network.set_weights([weights / len(kept) for weights in total])
     return network

@@ -64,8 +64,10 @@ class Ballot:
 
         People and the labels disagree in ways of their own (a calm face is called sad more often than it is seen
         sad): this says in the labels' own words what ten people saw, without the chance of a single label. All
-        zero for pictures that FER+ does not list.
+        zero for pictures that FER+ does not list. Raises DataError when all have one label.
         """
+        if len(np.unique(labels[self.listed])) < 2:
+            raise DataError("all pictures that FER+ lists have one label: give a training set of two emotions or more")
         expected = np.zeros((len(labels), len(EMOTIONS)), np.float32)
         seen = np.hstack([self.counts / 10, np.log(self.counts + 0.5), self.counts > 0, self.counts > 5])[self.listed]
         regression = LogisticRegression(max_iter=2000).fit(seen, labels[self.listed])

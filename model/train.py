@@ -297,6 +297,8 @@ def train(
     data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool, devices: int = 1
 ) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
+    if settings.votes == "labels" and not ferplus:
+        raise SystemExit("--votes labels needs the votes: add --ferplus")
     run = Run(out, settings.seed, settings.keep_from)
     start = begin(run, settings, resume)
     keras.utils.set_random_seed(settings.seed)

@@ -197,6 +197,8 @@ def test_votes_become_the_labels_that_pictures_of_such_votes_have() -> None:
     asked = soft_targets(labels, Ballot(counts), Settings(label_share=0.5, smoothing=0, votes="labels"))
     assert asked[0, sad] == pytest.approx(0.5 + expected[0, sad] / 2)
     assert asked[199, happy] == 1
+    with pytest.raises(fer2013.DataError, match="one label"):
+        Ballot(counts).expected_labels(np.full(200, sad))
 
 
 def test_augmentation_changes_pictures_and_repeats_by_seed() -> None:
@@ -431,6 +433,13 @@ def test_a_setting_out_of_range_is_named(folder: Path, tmp_path: Path, flag: str
     assert not out.exists()
 
 
+def test_votes_that_are_asked_for_must_be_given(folder: Path, tmp_path: Path) -> None:
+    """Votes in the labels' words, without votes, would change nothing: it is said before anything is begun."""
+    out = tmp_path / "out"
+    assert "add --ferplus" in refused("model.train", "--data", folder, "--out", out, "--votes", "labels")
+    assert not out.exists()
+
+
 def test_wrong_data_ends_the_training_in_words(tmp_path: Path) -> None:
     """A path that is not there is one sentence, not a traceback."""
     assert "no data at" in refused("model.train", "--data", tmp_path / "nothing", "--out", tmp_path / "out")
@@ -456,6 +465,7 @@ def test_export_writes_four_files_that_agree(trained: Path, folder: Path, tmp_pa
     assert load_recognizer("litert", out).classify(np.zeros((2, 48, 48, 1), np.float32)).shape == (2, 7)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
 def test_kept_weights_are_averaged_and_norms_measured_anew(folder: Path, tmp_path: Path) -> None:
     """The mean is of what was kept from the epoch on; where weights agree the norms become those of the pictures."""
     network = build_network((4, 8), (0,))
@@ -472,6 +482,9 @@ def test_kept_weights_are_averaged_and_norms_measured_anew(folder: Path, tmp_pat
     np.testing.assert_allclose(norm.moving_variance, seen.var(axis=(0, 1, 2)), rtol=1e-3)
     with pytest.raises(ExportError, match="keeps no weights of epoch 4 or later"):
         averaged(network, tmp_path, 4)
+    (tmp_path / "epoch-004.weights.h5").write_bytes(b"garbage")
+    with pytest.raises(ExportError, match=r"epoch-004\.weights\.h5 holds no weights of this network"):
+        averaged(network, tmp_path, 2)
 
 
 def test_a_run_keeps_weights_that_are_exported_averaged(folder: Path, tmp_path: Path) -> None:
