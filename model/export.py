@@ -30,7 +30,7 @@ from model.faces import to_grey
 from model.figures import Report, expected_calibration_error, report
 from model.network import build_network, with_probabilities
 from model.recognizer import WEIGHTS, KerasClassifier, LiteRTClassifier, classify_in_batches
-from model.train import Settings
+from model.train import Settings, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def averaged(network: keras.Model, run: Path, first: int) -> keras.Model:
     The mean lies deeper in the valley that training at a high rate walks along: Izmailov et al., "Averaging Weights
     Leads to Wider Optima and Better Generalization", 2018. ExportError when nothing was kept.
     """
-    kept = [file for file in sorted(run.glob("epoch-*.weights.h5")) if int(file.name[6:].split(".")[0]) >= first]
+    kept = [file for file in sorted(run.glob("epoch-*.weights.h5")) if file >= weights_of(run, first)]
     if not kept:
         raise ExportError(f"{run} keeps no weights of epoch {first} or later: train with --keep-from, or choose others")
     total = [np.zeros_like(weights) for weights in network.get_weights()]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]  # no type hints
 
 from model.emotions import EMOTIONS, Emotion
 from model.fer2013 import DataError
@@ -66,6 +65,8 @@ class Ballot:
         sad): this says in the labels' own words what ten people saw, without the chance of a single label. All
         zero for pictures that FER+ does not list. Raises DataError when all have one label.
         """
+        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]  # no type hints
+
         if len(np.unique(labels[self.listed])) < 2:
             raise DataError("all pictures that FER+ lists have one label: give a training set of two emotions or more")
         expected = np.zeros((len(labels), len(EMOTIONS)), np.float32)

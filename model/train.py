@@ -176,7 +176,7 @@ class Run(keras.callbacks.Callback):
         with zipfile.ZipFile(unfinished, "a") as archive:
             archive.writestr("state.json", json.dumps({"epochs_done": epoch + 1}))
         if 0 < self.keep_from <= epoch + 1:
-            self.model.save_weights(self.folder / f"epoch-{epoch + 1:03d}.weights.h5")
+            self.model.save_weights(weights_of(self.folder, epoch + 1))
         os.replace(unfinished, self.checkpoint)
 
     def _log(self, row: dict[str, float]) -> None:
@@ -186,6 +186,11 @@ class Run(keras.callbacks.Callback):
         kept = [line for line in before if int(line.split(",")[0]) < row["epoch"]]
         unfinished.write_text("\n".join([",".join(row), *kept, ",".join(map(str, row.values())), ""]), encoding="utf-8")
         os.replace(unfinished, path)
+
+
+def weights_of(run: Path, epoch: int) -> Path:
+    """Where the folder of a run keeps the weights of an epoch."""
+    return run / f"epoch-{epoch:03d}.weights.h5"
 
 
 def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) -> np.ndarray:
@@ -323,6 +328,14 @@ def train(
     return network
 
 
+def chosen_settings(chosen: argparse.Namespace, kind: Any) -> Any:
+    """The settings of a `kind` that were given as flags; SystemExit when one is out of its range."""
+    names = {field.name for field in fields(kind)}
+    settings = kind(**{name: value for name, value in vars(chosen).items() if name in names})
+    check(settings)
+    return settings
+
+
 def check(settings: Any) -> None:
     """SystemExit unless counts are at least one, shares at most one, and no number is negative."""
     for name, value in vars(settings).items():
@@ -334,7 +347,6 @@ def check(settings: Any) -> None:
 
 def begin(run: Run, settings: Any, resume: bool) -> int:
     """Make the run's folder, or check that it is the same run; the number of epochs already done."""
-    check(settings)
     saved = run.folder / "settings.json"
     ours, defaults = (json.loads(json.dumps(asdict(one))) for one in (settings, type(settings)()))
     if resume:
@@ -382,10 +394,10 @@ def main(arguments: list[str] | None = None) -> None:
     """The command."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     chosen = parse(arguments)
-    flags = {name: value for name, value in vars(chosen).items() if name in Settings.__dataclass_fields__}
+    settings = chosen_settings(chosen, Settings)
     devices = distribute() if chosen.distribute else 1
     try:
-        train(chosen.data, chosen.ferplus, chosen.out, Settings(**flags), chosen.resume, devices)
+        train(chosen.data, chosen.ferplus, chosen.out, settings, chosen.resume, devices)
     except fer2013.DataError as error:
         raise SystemExit(str(error)) from error
 

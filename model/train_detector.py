@@ -22,7 +22,7 @@ from model.detector_scenes import TILT, Album, Patch, make_scene
 from model.detector_set import LabelError, load, load_patches
 from model.detector_targets import detector_loss, targets
 from model.fused_norm import fuse_norms
-from model.train import Progress, Run, WarmCosine, add_settings, begin, begin_with, check
+from model.train import Progress, Run, WarmCosine, add_settings, begin, begin_with, chosen_settings
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,6 @@ def compiled(settings: Settings) -> keras.Model:
 
 def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
-    check(settings)
     if settings.side % DEEPEST:
         raise SystemExit(f"--side is {settings.side}: choose a multiple of {DEEPEST}")
     run = Run(out, settings.seed)
@@ -140,9 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     chosen = parse(arguments)
-    flags = {name: value for name, value in vars(chosen).items() if name in Settings.__dataclass_fields__}
+    settings = chosen_settings(chosen, Settings)
     try:
-        train(chosen.data, chosen.out, Settings(**flags), chosen.resume)
+        train(chosen.data, chosen.out, settings, chosen.resume)
     except LabelError as error:
         raise SystemExit(str(error)) from error
 

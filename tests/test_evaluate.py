@@ -122,6 +122,17 @@ def test_robustness_by_hand() -> None:
 # -- what people saw
 
 
+def test_measuring_needs_only_what_serves() -> None:
+    """A machine that was set up by `make run` can measure: nothing that trains is imported, nor needed by votes."""
+    script = (
+        "import sys; from model import evaluate, ferplus;"
+        "heavy = {'tensorflow', 'keras', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_majority_stands_alone(tmp_path: Path) -> None:
     """A tie, contempt, "no face" and a picture without votes have no majority among the seven."""
     path = write_votes(
