@@ -282,6 +282,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--share is {chosen.share}: choose 0 to 1")
     if bool(chosen.mix) != bool(chosen.share):
         parser.error("--mix and --share go together: give both or neither")
+    if chosen.mean_from < 0:
+        parser.error(f"--mean-from is {chosen.mean_from}: choose an epoch, or 0 for no mean")
     try:
         card = export(chosen.run, chosen.data, chosen.out, chosen.mean_from, chosen.mix, chosen.share)
     except (ExportError, fer2013.DataError) as error:

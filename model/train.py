@@ -50,7 +50,7 @@ class Settings:
     label_share: float = 0.7  # of a target; the FER+ votes have the rest
     votes: str = "shares"  # what is asked of the votes: "shares", or the "labels" that pictures of such votes have
     smoothing: float = 0.05
-    teacher: str = ""  # a network's emotion.keras, as exported, whose answers are part of each target
+    teacher: str = ""  # emotion.keras of exports, commas between, whose mean answers are part of each target
     teacher_share: float = 0.5  # how much of it, where there is a teacher
     widths: tuple[int, ...] = WIDTHS
     blocks: tuple[int, ...] = BLOCKS
@@ -205,22 +205,27 @@ def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) 
     return (1 - settings.smoothing) * targets + settings.smoothing * uniform
 
 
-def taught(targets: np.ndarray, pixels: np.ndarray, teacher: Path, share: float) -> np.ndarray:
-    """Targets (n, 7) moved by `share` towards what a trained network reads on the pictures (n, 48, 48).
+def taught(targets: np.ndarray, pixels: np.ndarray, teachers: list[Path], share: float) -> np.ndarray:
+    """Targets (n, 7) moved by `share` towards what trained networks read on the pictures (n, 48, 48).
 
-    What it reads on a picture and on its mirror image is averaged. Less of a label is chance then: Hinton et al.,
+    What each reads on a picture and on its mirror image is averaged. Less of a label is chance then: Hinton et al.,
     "Distilling the Knowledge in a Neural Network", 2015; Furlanello et al., "Born-Again Neural Networks", 2018.
-    SystemExit when the file is no such network.
+    SystemExit when a file is no such network.
     """
+    views = [view[..., None].astype(np.float32) for view in (pixels, pixels[:, :, ::-1])]
+    answers = [answer for teacher in teachers for answer in _answers(teacher, views)]
+    return (1 - share) * targets + share * np.mean(answers, axis=0)
+
+
+def _answers(teacher: Path, views: list[np.ndarray]) -> list[np.ndarray]:
     try:
         network = keras.models.load_model(teacher, compile=False)
-        views = (pixels, pixels[:, :, ::-1])
-        answers = [network.predict(view[..., None].astype(np.float32), batch_size=256, verbose=0) for view in views]
+        answers = [network.predict(view, batch_size=256, verbose=0) for view in views]
         if not np.allclose(np.sum(answers, axis=2), 1, atol=1e-3):
             raise ValueError("its answers are no probabilities")
     except (OSError, ValueError) as error:
         raise SystemExit(f"{teacher} cannot teach ({error}): give the emotion.keras of an export") from error
-    return (1 - share) * targets + share * np.mean(answers, axis=0)
+    return answers
 
 
 def blended(
@@ -262,7 +267,8 @@ def training_set(
     validation = validation.only(np.arange(len(validation) // devices * devices))
     targets = soft_targets(train.labels, ballot, settings)
     if settings.teacher:
-        targets = taught(targets, train.pixels, Path(settings.teacher), settings.teacher_share)
+        teachers = [Path(file) for file in settings.teacher.split(",")]
+        targets = taught(targets, train.pixels, teachers, settings.teacher_share)
     return train.pixels, targets, validation
 
 

@@ -11,7 +11,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -33,6 +32,7 @@ from pictures.sources import FPS, Showing, SourceError, is_device, is_url, publi
 from pictures.stills import PictureError, Still, decode_image, decode_still
 from songs.catalog import Catalog, take_any_title
 from songs.report import Every, Lines, Sight, Terminal, without_noise
+from songs.saving import UsageError, film_for, path_of, photo_for, photos_for
 
 READ_EVERY = 0.1  # seconds between the frames that are read: ten a second follow any expression
 FOLLOWED = 0.2  # seconds: in frames further apart, faces are looked for anew
@@ -40,7 +40,6 @@ SETTLES = 0.5  # seconds before "no face" is worth a line: who follows faces wan
 LARGEST_PHOTO = 200_000_000  # bytes of a file
 READ_PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 PHOTOS = (*READ_PHOTOS, ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff")  # the others are refused by name
-SAVED_PHOTOS = (".jpg", ".jpeg", ".png")
 
 EXAMPLES = """
 examples:
@@ -53,10 +52,6 @@ examples:
 
 exit codes: 0 fine, 1 a source that cannot be read or has stopped, 2 wrong usage, 130 stopped by Ctrl-C
 """
-
-
-class UsageError(Exception):
-    """The command line asks for what cannot be; the message says what it takes."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -111,16 +106,16 @@ def watch(options: argparse.Namespace, terminal: Terminal, load: Load = load_rec
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors
     if options.source == "demo" or is_device(options.source) or _is_address(options.source):
         return _watch_film(options, terminal, load, None)
-    path = _path(options.source)
+    path = path_of(options.source)
     if options.source and path.is_dir():
         photos = _photos_in(path)
-        return _watch_photos(options, terminal, load, photos, _photos_for(options.save, path, photos))
+        return _watch_photos(options, terminal, load, photos, photos_for(options.save, path, photos))
     if not (options.source and path.is_file()):
         raise SourceError(f"no file or folder at {options.source!r}: check its name (a camera is a number such as 0)")
     if not path.stat().st_size:
         raise SourceError(f"{path} is empty: there is neither a film nor a picture in it")
     if is_photo(path):
-        return _watch_photos(options, terminal, load, [path], _photo_for(options.save, path))
+        return _watch_photos(options, terminal, load, [path], photo_for(options.save, path))
     return _watch_film(options, terminal, load, path)
 
 
@@ -149,20 +144,12 @@ def _is_address(source: str) -> bool:
     )
 
 
-def _path(text: str) -> Path:
-    """A path as people write it. Raises SourceError for the home of a stranger."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise SourceError(f"no file or folder at {text!r}: {error}") from None
-
-
 # -- films and cameras ---------------------------------------------------------------------------
 
 
 def _watch_film(options: argparse.Namespace, terminal: Terminal, load: Load, path: Path | None) -> int:
     """A film once, by its own clock; what is live until it stops. `path` is the film's, if it is a file."""
-    target = _film_for(options.save, path)
+    target = film_for(options.save, path)
     recognizer, lines = _loaded(load, options.engine), _lines(options, terminal)
     showing = shown_once(options.source)
     recording = Recording(target, showing.rate or FPS) if target else None
@@ -276,75 +263,6 @@ def _photos_in(folder: Path) -> list[Path]:
     if photos := sorted(path for path in files if path.suffix.lower() in PHOTOS):
         return photos
     raise SourceError(f"no pictures in {folder}: it takes {', '.join(READ_PHOTOS)}, and looks into no folders inside")
-
-
-# -- where to save -------------------------------------------------------------------------------
-
-
-def _film_for(save: str | None, source: Path | None) -> Path | None:
-    """Where an annotated film goes. Raises UsageError."""
-    if save is None:
-        return None
-    path = _path(save)
-    if path.suffix.lower() not in Recording.CODECS:
-        raise UsageError(f"--save {save}: a film is saved as {', '.join(Recording.CODECS)}")
-    return _free(path, source)
-
-
-def _photo_for(save: str | None, source: Path) -> list[Path]:
-    """Where an annotated photo goes: a file, or under its name into a folder that is there. Raises UsageError."""
-    if save is None:
-        return []
-    path = _path(save)
-    if path.is_dir():
-        path /= _saved_name(source)
-    if path.suffix.lower() not in SAVED_PHOTOS:
-        raise UsageError(f"--save {save}: a photo is saved as {', '.join(SAVED_PHOTOS)}, or into a folder")
-    return [_free(path, source)]
-
-
-def _photos_for(save: str | None, source: Path, photos: Sequence[Path]) -> list[Path]:
-    """Where the annotated photos of a folder go: into another, which is made. Raises UsageError."""
-    if save is None:
-        return []
-    folder = _path(save)
-    if folder.is_file() or folder.suffix.lower() in {*SAVED_PHOTOS, *Recording.CODECS}:
-        raise UsageError(f"--save {save}: the photos of a folder are saved into a folder")
-    if folder.is_dir() and folder.samefile(source):
-        raise UsageError(f"--save {save}: the photos are there; choose another folder, or they would be overwritten")
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--save {save}: the folder cannot be made ({error.strerror})") from None
-    _check_writable(folder, folder)
-    return [_apart(folder / _saved_name(photo), photo) for photo in photos]
-
-
-def _saved_name(photo: Path) -> str:
-    return photo.name if photo.suffix.lower() in SAVED_PHOTOS else f"{photo.name}.jpg"
-
-
-def _free(path: Path, source: Path | None) -> Path:
-    """The path, if it may be written: it is not the source, and a file can be made beside it. Raises UsageError."""
-    _check_writable(_apart(path, source).parent, path)
-    return path
-
-
-def _apart(path: Path, source: Path | None) -> Path:
-    """The path, if neither a folder nor the source is there. Raises UsageError."""
-    if path.is_dir():
-        raise UsageError(f"--save {path}: that is a folder")
-    if source and path.exists() and path.samefile(source):
-        raise UsageError(f"--save {path}: that is the source; choose another name, or it would be overwritten")
-    return path
-
-
-def _check_writable(folder: Path, save: Path) -> None:
-    """Raises UsageError unless a file can be made in a folder."""
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UsageError(f"--save {save}: nothing can be written into {folder} ({error.strerror})") from None
 
 
 # -- the command line ----------------------------------------------------------------------------

@@ -68,6 +68,7 @@ RUNTIME = {
     "songs.spotify": (set(), {"spotipy", "requests"}),
     "songs.player": ({"songs.catalog", "songs.spotify"}, {"spotipy"}),
     "songs.report": ({"model.emotions", "pictures.following", "songs.catalog"}, {"tqdm"}),
+    "songs.saving": ({"pictures", "pictures.recording", "pictures.sources"}, set()),
     "songs.watch": (
         {
             "model.demo",
@@ -82,6 +83,7 @@ RUNTIME = {
             "pictures.stills",
             "songs.catalog",
             "songs.report",
+            "songs.saving",
         },
         set(),
     ),

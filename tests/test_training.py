@@ -22,9 +22,20 @@ from model.emotions import EMOTIONS, Emotion
 from model.export import ExportError, averaged, mixed, with_new_norms
 from model.ferplus import Ballot, load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
-from model.network import build_network
+from model.network import build_network, with_probabilities
 from model.recognizer import WEIGHTS, WeightsError, check_labels, load_recognizer
-from model.train import Batches, Run, Settings, WarmCosine, begin_with, blended, repeated, soft_targets, taught
+from model.train import (
+    Batches,
+    Run,
+    Settings,
+    WarmCosine,
+    begin_with,
+    blended,
+    repeated,
+    soft_targets,
+    taught,
+    training_set,
+)
 from tests.conftest import ROOT
 
 
@@ -250,20 +261,23 @@ def test_the_rate_rises_and_falls_to_where_it_is_asked_to() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
-def test_a_teacher_says_part_of_what_is_asked(folder: Path, tmp_path: Path) -> None:
-    """A target moves by the share towards what the teacher reads on the picture and its mirror image, averaged."""
+def test_teachers_say_part_of_what_is_asked(folder: Path, tmp_path: Path) -> None:
+    """A target moves by the share towards what teachers read on the picture and its mirror image, averaged."""
     faces = fer2013.load(folder, "train")
-    targets = np.eye(7, dtype=np.float32)[faces.labels]
-    teacher = keras.models.load_model(WEIGHTS / "emotion.keras", compile=False)
-    asked = taught(targets, faces.pixels, WEIGHTS / "emotion.keras", 0.4)
-    views = (faces.pixels, faces.pixels[:, :, ::-1])
-    answers = [keras.ops.convert_to_numpy(teacher(view[..., None].astype(np.float32))) for view in views]
-    np.testing.assert_allclose(asked, 0.6 * targets + 0.2 * answers[0] + 0.2 * answers[1], atol=1e-4)
+    files = [WEIGHTS / "emotion.keras", tmp_path / "second.keras"]
+    with_probabilities(build_network((4, 8), (0,))).save(files[1])
+    views = [view[..., None].astype(np.float32) for view in (faces.pixels, faces.pixels[:, :, ::-1])]
+    networks = [keras.models.load_model(file, compile=False) for file in files]
+    answers = [keras.ops.convert_to_numpy(network(view)) for network in networks for view in views]
+    settings = Settings(smoothing=0.0, rarity=0.0, teacher=",".join(map(str, files)), teacher_share=0.4)
+    _, asked, _ = training_set(folder, None, settings)
+    wanted = 0.6 * np.eye(7)[faces.labels] + 0.1 * np.sum(answers, axis=0)
+    np.testing.assert_allclose(asked, wanted, atol=1e-4)
     build_network((4, 8), (0,)).save(tmp_path / "unfinished.keras")
     (tmp_path / "other.keras").write_bytes(b"not a network")
     for file in ("unfinished.keras", "other.keras", "none.keras"):
         with pytest.raises(SystemExit, match=f"{file} cannot teach"):
-            taught(targets, faces.pixels, tmp_path / file, 0.4)
+            taught(asked, faces.pixels, [files[0], tmp_path / file], 0.4)
 
 
 def test_blended_pictures_ask_for_blended_emotions(folder: Path) -> None:
@@ -521,13 +535,21 @@ def test_weights_of_where_a_run_began_are_mixed_in(trained: Path, tmp_path: Path
             mixed(network, tmp_path / file, 0.5)
 
 
-@pytest.mark.parametrize("alone", [("--share", 0.2), ("--mix", "other.keras")])
-def test_a_mix_needs_its_share(
-    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str], alone: tuple[object, ...]
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--share", 0.2), "--mix and --share go together"),
+        (("--mix", "other.keras"), "--mix and --share go together"),
+        (("--mix", "other.keras", "--share", 1.5), "--share is 1.5: choose 0 to 1"),
+        (("--mean-from", -1), "--mean-from is -1: choose an epoch"),
+    ],
+)
+def test_flags_that_say_nothing_are_refused(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str], flags: tuple[object, ...], message: str
 ) -> None:
-    """One of the two flags without the other would do nothing: it is refused."""
-    refused("model.export", "--run", trained, "--data", folder, *alone)
-    assert "--mix and --share go together" in capsys.readouterr().err
+    """A share of nothing, a mix without its share, an epoch below zero: one sentence says what to choose."""
+    refused("model.export", "--run", trained, "--data", folder, *flags)
+    assert message in capsys.readouterr().err
 
 
 def test_a_failed_export_keeps_the_good_files(trained: Path, folder: Path, tmp_path: Path) -> None:
