@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.emotions import EMOTIONS, Emotion
-from songs.catalog import Track, read_tracks, replace_text, take_any_title, write_tracks
+from songs.catalog import Track, append_tracks, read_tracks, replace_text, take_any_title, write_tracks
 from songs.spotify import (
     LOG_IN,
     CannotRunError,
@@ -83,7 +83,10 @@ def refresh(options: argparse.Namespace, settings: Settings) -> int:
     """Bring the song lists up to date with the playlists."""
     wanted = wanted_playlists(settings, options.only)
     notes = notes_of(settings.songs, wanted)
-    if options.if_older and all(notes[e].made_of(wanted[e]) and notes[e].age < options.if_older for e in wanted):
+    if options.if_older and all(
+        notes[e].made_of(wanted[e]) and notes[e].age < options.if_older and songs_on_disk(list_of(settings.songs, e))
+        for e in wanted
+    ):
         return 0
     with nullcontext() if options.dry_run else only_one(settings.songs):
         spotify = connect(settings)
@@ -121,7 +124,7 @@ def status(options: argparse.Namespace, settings: Settings) -> int:
     say(f"Songs:  {settings.songs}")
     named = read_playlists(settings.songs)
     for emotion, note in notes_of(settings.songs, EMOTIONS).items():
-        songs = len(songs_on_disk(settings.songs / f"{emotion}.csv"))
+        songs = len(songs_on_disk(list_of(settings.songs, emotion)))
         fetched = f"fetched {note.age.days} days ago" if note.age < timedelta.max else "never fetched"
         say(f"{emotion:9} {songs:5} songs, {fetched}, playlists: {len(named.get(emotion, ()))}")
     return 0 if settings.client_id and token and named else CannotRunError.exit_code
@@ -143,8 +146,7 @@ def playlists(options: argparse.Namespace, settings: Settings) -> int:
     if not mine:
         say("You have no playlist of your own yet. Make the seven: python spotify_sync.py playlists --create")
     elif sys.stdin.isatty():
-        choose_playlists(mine, chosen)
-        write_playlists(settings.songs, chosen)
+        choose_playlists(settings.songs, mine, chosen)
         say(f"Written: {settings.songs / PLAYLISTS}. Next: python spotify_sync.py")
     else:
         say(f"Put the ids into {settings.songs / PLAYLISTS}, or run this at a terminal to choose.")
@@ -172,7 +174,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     one.add_argument("--if-older", type=duration, metavar="7d", help="do nothing while the lists are younger (h, d, w)")
     one = command(login)
     one.add_argument("--no-browser", action="store_true", help="only print the page's address (over ssh)")
-    one.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="how long to wait for you")
+    one.add_argument("--timeout", type=seconds, default=300, metavar="SECONDS", help="how long to wait for you")
     command(status)
     command(logout)
     one = command(playlists)
@@ -188,6 +190,14 @@ def duration(text: str) -> timedelta:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 36h, 7d or 2w")
     return timedelta(hours=int(found[1]) * {"h": 1, "d": 24, "w": 168}[found[2]])
+
+
+def seconds(text: str) -> float:
+    """A time to wait, above zero and at most a day; for argparse."""
+    with suppress(ValueError):
+        if 0 < (number := float(text)) <= 24 * 60 * 60:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds, above 0 and at most a day")
 
 
 def say(line: str) -> None:
@@ -277,13 +287,14 @@ def wanted_playlists(settings: Settings, only: Sequence[str] | None) -> dict[Emo
     return {emotion: found[emotion] for emotion in EMOTIONS if emotion in (only or found)}
 
 
-def choose_playlists(mine: Sequence[Mapping[str, Any]], chosen: dict[Emotion, list[str]]) -> None:
-    """Ask for each mood's playlist by its name, number or link; Enter leaves it as it is."""
+def choose_playlists(folder: Path, mine: Sequence[Mapping[str, Any]], chosen: dict[Emotion, list[str]]) -> None:
+    """Ask for each mood's playlist by its name, number or link, and keep each at once; Enter leaves it as it is."""
     say("Which playlist is it for each mood? A name, a number or a link; Enter leaves a mood as it is.")
     for emotion in EMOTIONS:
         while text := input(f"{emotion} [{', '.join(chosen.get(emotion, [])) or 'none'}]: ").strip():
             try:
                 chosen[emotion] = [named_playlist(text, mine)]
+                write_playlists(folder, chosen)
                 break
             except CannotRunError as error:
                 say(str(error))
@@ -311,14 +322,20 @@ def create_playlists(
         name = f"Visage FM: {emotion}"
         there = next((p for p in mine if p.get("name") == name), None)  # of an earlier run that was cut short
         made = there or ask(spotify.current_user_playlist_create, name, public=False, repeat=False)
-        added = 0
-        if not there or (there.get("items") or there.get("tracks") or {}).get("total") == 0:
-            songs = [track.track_id for track in songs_on_disk(folder / f"{emotion}.csv")]
-            show(f"{name}: {len(songs)} songs")
-            added = add_songs(partial(ask, spotify.playlist_add_items, made["id"], repeat=False), songs)
+        songs = [track.track_id for track in songs_on_disk(list_of(folder, emotion))]
+        if there:
+            songs = lacking(songs, *entries_of(spotify, there["id"], emotion))
+        show(f"{name}: {len(songs)} songs")
+        added = add_songs(partial(ask, spotify.playlist_add_items, made["id"], repeat=False), songs)
         chosen[emotion] = [made["id"]]
         write_playlists(folder, chosen)
         say(f"{emotion}: {name!r} {'was there' if there else 'created'}, {added} songs added")
+
+
+def lacking(songs: Sequence[str], entries: Iterable[Any], all_of_them: bool) -> list[str]:
+    """The songs (ids) that a playlist with these entries lacks; none if a person has put others into it."""
+    held = {song.track.track_id for song in songs_in(entries, Counter())}
+    return [song for song in songs if song not in held] if all_of_them and held <= set(songs) else []
 
 
 # -- from a playlist to a list -------------------------------------------------------------------
@@ -351,9 +368,9 @@ class Refresh:
             return False
 
     def _refreshed(self, emotion: Emotion, playlists: Sequence[str]) -> str:
-        path = self.folder / f"{emotion}.csv"
+        path = list_of(self.folder, emotion)
         now = {playlist: self.snapshots.get(playlist, "") for playlist in playlists}
-        if path.exists() and self._unchanged(notes_of(self.folder, [emotion])[emotion], now):
+        if songs_on_disk(path) and self._unchanged(notes_of(self.folder, [emotion])[emotion], now):
             return "unchanged"
         started = datetime.now(UTC)
         songs: list[Song] = []
@@ -366,17 +383,21 @@ class Refresh:
         tracks = unique(songs, left_out)
         if not tracks:
             raise ListError(f"the playlist holds no song that can be played{counted(left_out)}")
-        before = songs_on_disk(path, strict=self.append)
-        if self.append or not whole:
-            tracks = before + not_in(before, tracks)
+        keep = self.append or not whole
+        before = songs_on_disk(path, strict=keep)
+        new = not_in(before, tracks)
+        tracks = before + new if keep else tracks
         line = f"{len(tracks)} songs{changes(before, tracks)}{counted(left_out)}"
         if not whole:
             line += "; Spotify gave only the first part of the playlist, so the old songs stay"
         if self.dry_run:
             return "\n".join([f"would have {line}", *difference(before, tracks)])
-        write_tracks(path, tracks)
+        if keep and path.exists():
+            append_tracks(path, new)
+        else:
+            write_tracks(path, tracks)
         # After the list: a crash between the two means another fetch, and never a list taken for newer than it is.
-        write_note(self.folder, emotion, Note(started, now, "append" if self.append or not whole else "replace"))
+        write_note(self.folder, emotion, Note(started, now, "append" if keep else "replace"))
         return line
 
     def _unchanged(self, note: Note, now: Mapping[str, str]) -> bool:
@@ -480,6 +501,10 @@ def not_in(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
     return [track for track in tracks if not names(track) & seen]
 
 
+def list_of(folder: Path, emotion: Emotion) -> Path:
+    return folder / f"{emotion}.csv"
+
+
 def songs_on_disk(path: Path, strict: bool = False) -> list[Track]:
     """The list as it stands; empty if it is absent, or broken and about to be replaced."""
     try:
@@ -567,8 +592,11 @@ def only_one(folder: Path) -> Iterator[None]:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             raise SyncError(f"another refresh is at work in {folder}; this one did nothing") from None
+        except OSError as error:
+            why = f"{folder} takes no lock ({error.strerror})"
+            raise CannotRunError(f"{why}: let VISAGE_SONGS name a folder on a disk of this computer") from None
         for left in (*folder.glob(".*.csv.*.part"), *folder.glob(f".{SYNCED}.*.part")):  # by a run that was killed
             left.unlink(missing_ok=True)
         yield

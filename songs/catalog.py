@@ -16,7 +16,7 @@ import secrets
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -133,13 +133,35 @@ def read_tracks(path: Path) -> tuple[list[Track], list[str]]:
 def write_tracks(path: Path, tracks: Iterable[Track]) -> None:
     """Make `path` the list of these songs, all at once or not at all. Raises OSError."""
     tracks = list(tracks)
-    measured = any(track.valence is not None or track.energy is not None for track in tracks)
-    columns = (*COLUMNS, *MEASURES) if measured else COLUMNS
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(columns)
-    rows.writerows([getattr(track, column) for column in columns] for track in tracks)
-    replace_text(path, text.getvalue())
+    columns = _columns(tracks)
+    replace_text(path, ",".join(columns) + "\n" + _lines_of(tracks, columns))
+
+
+def append_tracks(path: Path, tracks: Iterable[Track]) -> None:
+    """Add songs to a list, all at once or not at all; lines that are no songs, and columns that are not ours, stay.
+
+    Raises OSError, and ValueError if it is no song list.
+    """
+    text = path.read_bytes().decode(errors="surrogateescape")
+    lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+    first = next((n for n, line in enumerate(lines) if line.strip("\ufeff \t")), 0)
+    names = _names(lines[first].lstrip("\ufeff") if lines else "")
+    tracks = list(tracks)
+    missing = [name for name in _columns(tracks) if name not in names]
+    if missing:
+        rows = [line if _fault(line, len(names)) else line + "," * len(missing) for line in lines[first + 1 :]]
+        lines[first:] = [",".join([lines[first], *missing]), *rows]
+    more = _lines_of(tracks, [*names, *missing])
+    replace_text(path, "\n".join([*lines, more]), errors="surrogateescape")
+
+
+def forget_fetch(path: Path) -> None:
+    """Say no longer that a list was fetched, for it will hold songs that no sync brought. Raises OSError."""
+    notes = path.with_name("synced.json")
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+        entries = json.loads(notes.read_bytes())
+        del entries[path.stem]
+        replace_text(notes, json.dumps(entries, indent=2) + "\n")
 
 
 def measure(text: str) -> float | None:
@@ -157,14 +179,14 @@ def take_any_title(*streams: TextIO) -> None:
             stream.reconfigure(errors="replace")
 
 
-def replace_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str, errors: str = "strict") -> None:
     """Make `text` the content of a file: a reader sees the old one or the new one, whole. Raises OSError.
 
     The file's permissions stay; after an error the old content does too, and nothing is left beside it.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("x", encoding="utf-8", newline="") as file:
+        with part.open("x", encoding="utf-8", errors=errors, newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -225,6 +247,22 @@ def _songs(path: Path) -> tuple[Track, ...]:
     return tuple(tracks)
 
 
+def _columns(tracks: Sequence[Track]) -> tuple[str, ...]:
+    """What is known of these songs."""
+    measured = any(track.valence is not None or track.energy is not None for track in tracks)
+    return (*COLUMNS, *MEASURES) if measured else COLUMNS
+
+
+def _lines_of(tracks: Iterable[Track], columns: Sequence[str]) -> str:
+    """Songs as lines of a list; a column that is not ours is left empty."""
+    text = io.StringIO(newline="")
+    ours = [column if column in (*COLUMNS, *MEASURES) else None for column in columns]
+    csv.writer(text, lineterminator="\n").writerows(
+        [column and getattr(track, column) for column in ours] for track in tracks
+    )
+    return text.getvalue()
+
+
 def _fetch_times(path: Path) -> dict[str, str]:
     """When each list was fetched, by emotion; empty if the file is absent or broken."""
     try:
@@ -250,7 +288,7 @@ def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:
 
     lines = {n: line.rstrip("\n") for n, line in enumerate(io.StringIO(text, newline=None), 1) if line.strip()}
     header = lines.pop(next(iter(lines))) if lines else ""
-    width = _width(header)
+    width = len(_names(header))
     # pandas does not say which lines it skips, and loses all that follows an unclosed quotation
     # mark. A song takes one line, so each line is checked by itself and brings its number along.
     faults = {n: fault for n, line in lines.items() if (fault := _fault(line, width))}
@@ -259,15 +297,15 @@ def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:
     return {int(row["line"]): row for row in frame.to_dict("records")}, faults
 
 
-def _width(header: str) -> int:
-    """How many columns a list has. ValueError if one of `COLUMNS` is not among them."""
+def _names(header: str) -> list[str]:
+    """The columns of a list. ValueError if one of `COLUMNS` is not among them."""
     try:
         names = next(csv.reader([header], strict=True), [])
     except csv.Error as error:
         raise ValueError(f"its first line is no header: {error}") from None
     if missing := [column for column in COLUMNS if column not in names]:
         raise ValueError(f"it has no column {', '.join(missing)} (a list is UTF-8, its columns separated by commas)")
-    return len(names)
+    return names
 
 
 def _fault(line: str, width: int) -> str | None:

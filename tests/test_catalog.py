@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 import os
@@ -17,7 +18,17 @@ from pathlib import Path
 import pytest
 
 from model.emotions import EMOTIONS, Emotion
-from songs.catalog import COLUMNS, LONGEST_TEXT, Catalog, Track, read_tracks, replace_text, write_tracks
+from songs.catalog import (
+    COLUMNS,
+    LONGEST_TEXT,
+    Catalog,
+    Track,
+    append_tracks,
+    forget_fetch,
+    read_tracks,
+    replace_text,
+    write_tracks,
+)
 
 SHIPPED = Path(__file__).parent.parent / "songs"
 HEADER = ",".join(COLUMNS)
@@ -280,6 +291,54 @@ def test_an_empty_list_can_be_written(path: Path) -> None:
     write_tracks(path, [])
     assert path.read_text() == HEADER + "\n"
     assert read_tracks(path) == ([], [])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_songs_are_added_to_what_a_person_wrote(path: Path, end: str) -> None:
+    """Columns of their own, rows that are no songs and text in another encoding stay as they are."""
+    kept = f"note,{HEADER}\nmine,{row(9)}\n,no id,A,B,C,1,\n,{'2' * 22},T,a, b,C,1,\n"
+    path.write_bytes(b"\xef\xbb\xbf\n" + kept.encode() + f"\xe9,{'3' * 22},T,A,B,1,".encode("latin-1") + end.encode())
+    before = read_tracks(path)
+    append_tracks(path, [track(1, "Comma, here"), track(2)])
+    songs, dropped = read_tracks(path)
+    assert (songs, dropped) == ([*before[0], track(1, "Comma, here"), track(2)], before[1])
+    assert (len(before[0]), len(dropped)) == (1, 3)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf\n" + kept.encode())
+
+
+def test_songs_that_are_added_bring_how_they_sound(path: Path) -> None:
+    """A list gets the columns that it lacks, and no row of it is lost or becomes one."""
+    write_tracks(path, [track(1)])
+    with path.open("a") as file:
+        file.write("no id\n")
+    loud = dataclasses.replace(track(2), valence=0.25, energy=1.0)
+    append_tracks(path, [loud])
+    assert read_tracks(path) == ([track(1), loud], ["line 3: it has not the header's 8 columns but 1"])
+    append_tracks(path, [track(3)])
+    assert read_tracks(path)[0] == [track(1), loud, track(3)]
+
+
+def test_nothing_is_added_to_what_is_no_list(path: Path) -> None:
+    """A file of another kind is refused and stays."""
+    path.write_text("my notes\n")
+    with pytest.raises(ValueError, match="has no column"):
+        append_tracks(path, [track(1)])
+    assert path.read_text() == "my notes\n"
+
+
+def test_a_list_that_no_sync_made_is_not_called_fetched(path: Path) -> None:
+    """The note of one list goes, others stay; without notes, or with broken ones, nothing happens."""
+    notes = path.with_name("synced.json")
+    forget_fetch(path)
+    assert not notes.exists()
+    for broken in ("[]", "{", '{"sad": {}}'):
+        notes.write_text(broken)
+        forget_fetch(path)
+        assert notes.read_text() == broken
+    entry = {"fetched_at": "2026-01-01T00:00:00Z"}
+    notes.write_text(json.dumps({path.stem: entry, "sad": entry}))
+    forget_fetch(path)
+    assert json.loads(notes.read_text()) == {"sad": entry}
 
 
 def test_writing_keeps_the_permissions(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import logging
 import os
@@ -405,7 +407,16 @@ def test_only_a_changed_list_is_fetched(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "why", ["the list file is gone", "30 days", "other playlists", "a broken synced.json", "append"]
+    "why",
+    [
+        "the list file is gone",
+        "the list file is broken",
+        "the list file is empty",
+        "30 days",
+        "other playlists",
+        "a broken synced.json",
+        "append",
+    ],
 )
 def test_an_unchanged_list_is_fetched_when_its_copy_is_not_good(desk: Desk, why: str) -> None:
     """Skipping needs the list on disk, made of these playlists by a replacing run, and younger than 30 days."""
@@ -414,6 +425,10 @@ def test_an_unchanged_list_is_fetched_when_its_copy_is_not_good(desk: Desk, why:
     desk.run(*(["--append"] if why == "append" else []))
     if why == "the list file is gone":
         desk.folder.joinpath("angry.csv").unlink()
+    elif why == "the list file is broken":
+        desk.folder.joinpath("angry.csv").write_text("my notes\n")
+    elif why == "the list file is empty":
+        write_tracks(desk.folder / "angry.csv", [])
     elif why == "30 days":
         desk.fetched_days_ago(31)
     elif why == "other playlists":
@@ -472,6 +487,19 @@ def test_append_keeps_old_songs_and_adds_new_ones(desk: Desk) -> None:
     assert desk.titles("angry") == OLD_ANGRY + names(0, 2)
 
 
+def test_append_keeps_what_is_no_song(desk: Desk) -> None:
+    """A row with a comma too many, and a person's own column, are still there when --append has added a song."""
+    path = desk.folder / "angry.csv"
+    head, *rows = path.read_text().splitlines()
+    broken = f"{made_id('x', 1)},Hello, Goodbye,A,,1,,"
+    path.write_text("\n".join([f"{head},note", broken, *(f"{row},mine" for row in rows)]))
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 1)))
+    before = path.read_text()
+    assert desk.run("--append").out == "angry: 6 songs, 1 new, 0 gone\n"
+    assert path.read_text().startswith(before + "\n")
+    assert desk.titles("angry") == [*OLD_ANGRY, "Song 0"]
+
+
 def test_append_leaves_a_list_that_it_cannot_read(desk: Desk) -> None:
     """What --append cannot read it does not replace."""
     desk.folder.joinpath("angry.csv").write_text("my notes\n")
@@ -504,7 +532,7 @@ def test_a_dry_run_shows_and_writes_nothing(desk: Desk) -> None:
 
 
 def test_if_older_is_quiet_while_the_lists_are_fresh(desk: Desk) -> None:
-    """--if-older asks and prints nothing until a list is old, absent from the notes, or made of other playlists."""
+    """--if-older asks and prints nothing until a list is old, absent, not in the notes, or made of other playlists."""
     one = desk.spotify.add(1, "A", songs_from(0, 2))
     desk.playlists(angry=one)
     assert "2 songs" in desk.run("--if-older", "7d").out
@@ -515,6 +543,8 @@ def test_if_older_is_quiet_while_the_lists_are_fresh(desk: Desk) -> None:
     assert desk.run("--if-older", "7d").out == "angry: unchanged\n"
     assert desk.run("--if-older", "2w") == Ran(0, "", "")
     desk.playlists(angry=one, sad=desk.spotify.add(2, "B", songs_from(5, 2)))
+    assert "sad: 2 songs" in desk.run("--if-older", "2w").out
+    desk.folder.joinpath("sad.csv").unlink()
     assert "sad: 2 songs" in desk.run("--if-older", "2w").out
     assert desk.run("--if-older", "soon").code == 2
 
@@ -654,6 +684,18 @@ def test_two_refreshes_do_not_run_at_once(desk: Desk) -> None:
     assert (ran.code, ran.out, process.returncode) == (1, "", 0)
     assert "another refresh is at work" in ran.err
     assert desk.titles("angry") == names(0, 2)
+
+
+def test_a_folder_that_takes_no_lock_is_not_called_busy(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system knows no locks, waiting would not help: what would is said."""
+
+    def unlockable(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unlockable)
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
+    ran = desk.run()
+    assert (ran.code, "takes no lock (No locks available)" in ran.err, "at work" in ran.err) == (2, True, False)
 
 
 def test_a_folder_that_cannot_be_written_is_named(desk: Desk) -> None:
@@ -824,7 +866,6 @@ def test_an_old_token_is_renewed(desk: Desk) -> None:
     assert kept["expires_at"] > time.time() + 3000
     assert kept["logged_in_at"] == 1_790_000_000
     assert desk.token.stat().st_mode & 0o777 == 0o600
-    assert "login 2027" not in desk.run("status").out
     assert "until about 2027-03" in desk.run("status").out
 
 
@@ -1061,6 +1102,13 @@ def test_a_login_without_premium_is_told_at_once(desk: Desk, start_login: Callab
     assert "needs Premium" in ran.err
 
 
+@pytest.mark.parametrize("wrong", ["-1", "0", "inf", "nan", "soon"])
+def test_a_wait_that_is_none_is_refused(desk: Desk, wrong: str) -> None:
+    """--timeout takes seconds."""
+    ran = desk.run("login", "--timeout", wrong)
+    assert (ran.code, f"{wrong!r} is no time in seconds" in ran.err) == (2, True)
+
+
 # -- the playlists command
 
 
@@ -1149,6 +1197,19 @@ def test_the_seven_playlists_can_be_created(desk: Desk) -> None:
     assert "happy: 128 songs, 0 new, 2 gone\n" in ran.out
 
 
+def test_choices_are_kept_when_a_person_stops(desk: Desk) -> None:
+    """Each answer is in playlists.json at once, as the last line says."""
+    playlist = desk.spotify.add(1, "Rage", [])
+    at = Terminal(desk, "playlists")
+    at.until("angry [none]: ")
+    at.type("rage")
+    at.until("disgust [none]: ")
+    os.write(at.leader, b"\x04")
+    at.until("stopped; what was done is saved")
+    assert at.close() == 130
+    assert read_playlists(desk.folder) == {Emotion.ANGRY: (playlist,)}
+
+
 def test_a_creation_cut_short_is_taken_up_again(desk: Desk) -> None:
     """A playlist that an earlier run made is used, and filled if it is empty; none is made twice."""
     desk.spotify.fail("/items", Answer(503, b""))
@@ -1158,6 +1219,28 @@ def test_a_creation_cut_short_is_taken_up_again(desk: Desk) -> None:
     assert "angry: 'Visage FM: angry' was there, 5 songs added" in ran.out
     assert sorted(held.name for held in desk.spotify.lists.values()) == sorted(f"Visage FM: {e}" for e in EMOTIONS)
     assert all(len(held.entries) == 5 for held in desk.spotify.lists.values())
+
+
+def test_a_creation_cut_short_in_the_middle_is_filled_up(desk: Desk) -> None:
+    """Of a list that takes two requests, the songs of the second are added by the next run; a refresh loses none."""
+    write_tracks(desk.folder / "angry.csv", [old(k) for k in range(150)])
+
+    def limited(asked: Asked) -> None:
+        if asked.path.endswith("/items") and any(len(held.entries) == 100 for held in desk.spotify.lists.values()):
+            desk.spotify.fail("/items", error(429, "API rate limit exceeded", Retry_After="3600"))
+
+    desk.spotify.before = limited
+    assert desk.run("playlists", "--create").code == 1
+    assert [len(held.entries) for held in desk.spotify.lists.values()] == [100]
+    desk.spotify.before = lambda asked: None
+    assert "angry: 'Visage FM: angry' was there, 50 songs added" in desk.run("playlists", "--create").out
+    assert "angry: 150 songs, the same as before" in desk.run("--only", "angry").out
+
+
+def test_a_playlist_that_a_person_made_their_own_is_not_filled_up(desk: Desk) -> None:
+    """One of our name with a song that the list has not is taken as it stands."""
+    desk.spotify.add(1, "Visage FM: angry", songs_from(0, 2))
+    assert "angry: 'Visage FM: angry' was there, 0 songs added" in desk.run("playlists", "--create").out
 
 
 def test_a_playlist_is_not_created_twice_by_repeating(desk: Desk) -> None:
