@@ -1,7 +1,7 @@
 """The data: FER2013 pictures and labels, and which pictures to leave out.
 
-Three layouts are read: the Kaggle folder (`train/<emotion>/`, `test/<emotion>/`), a zip of it, and
-the original `fer2013.csv`. Source: Goodfellow et al., "Challenges in Representation Learning: A
+Three layouts are read: the Kaggle folder (`train/<emotion>/`, `test/<emotion>/`; see FOLDERS), a zip of
+it, and the original `fer2013.csv`. Source: Goodfellow et al., "Challenges in Representation Learning: A
 report on three machine learning contests", 2013.
 """
 
@@ -28,6 +28,9 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 # What a damaged zip or table raises, an encrypted zip (RuntimeError) and a file that may not be read.
 UNREADABLE = (OSError, RuntimeError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile, zlib.error)
 USAGES = {"train": "Training", "test": "PublicTest"}
+FOLDERS = {"train": ("train", "training"), "test": ("test", "publictest", "validation", "valid", "val")}
+"""How a split's folder may be called, in any case; of several the first that is there is meant, and read alone."""
+SET_ASIDE = "privatetest"  # a split that nothing here reads: it is for whoever measures last
 
 
 class DataError(Exception):
@@ -55,15 +58,18 @@ def load(source: Path, split: str) -> FaceSet:
     """The pictures of one split, "train" or "test", of a folder, a zip or a csv.
 
     A folder without splits (`<emotion>/...` at its top) is read whole. Pictures that do not
-    decode are left out and named in the log. Raises DataError when nothing is left.
+    decode are left out and named in the log. Raises DataError when nothing is left, or when it
+    cannot be known which split a folder is.
     """
     if not source.exists():
         raise DataError(f"no data at {source}: give a folder with train/ and test/, a zip of it, or fer2013.csv")
     try:
         if source.suffix == ".csv":
             return _stack(_csv_rows(source, split), source)
-        files = _zip_files(source) if source.suffix == ".zip" else _folder_files(source)
-        return _stack(_decoded(_of_split(files, split, source)), source)
+        files = _zip_files if source.suffix == ".zip" else _folder_files
+        above = {path.parent.parent.name for path, _ in files(source) if path.parent.name in set(EMOTIONS)}
+        folder = _folder_of(split, above, source)
+        return _stack(_decoded(_in_folder(folder, files(source), source)), source)
     except UNREADABLE as error:
         raise DataError(f"{source} cannot be read to its end ({error}): mend it, or download it again") from error
 
@@ -102,21 +108,32 @@ def _folder_files(folder: Path) -> Iterator[File]:
 def _zip_files(path: Path) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
-            if PurePosixPath(name).suffix.lower() in SUFFIXES:
-                yield PurePosixPath(name), partial(archive.read, name)
+            member = PurePosixPath(name)
+            if member.suffix.lower() in SUFFIXES and "__MACOSX" not in member.parts:  # what a Mac adds is no picture
+                yield member, partial(archive.read, name)
 
 
-def _of_split(files: Iterator[File], split: str, source: Path) -> Iterator[tuple[str, Emotion, bytes]]:
-    """The files of `split`, or all of them where the emotions' folders stand at the top."""
+def _folder_of(split: str, above: set[str], source: Path) -> str | None:
+    """Which of the folders `above` those of the emotions holds a split; a single one that is no split holds all."""
+    there, known = {name.casefold() for name in above}, {*FOLDERS["train"], *FOLDERS["test"]}
+    known |= {SET_ASIDE} if len(there) > 1 else set()
+    unknown = ", ".join(sorted(f"{name or '.'}/" for name in above if name.casefold() not in known))
+    if unknown and len(there) > 1:
+        raise DataError(
+            f"{source}: which split are the emotions under {unknown}?"
+            " Call the folders train and test, or give one of them by itself"
+        )
+    return there.pop() if unknown else next((name for name in FOLDERS[split] if name in there), None)
+
+
+def _in_folder(folder: str | None, files: Iterator[File], source: Path) -> Iterator[tuple[str, Emotion, bytes]]:
+    """The files of the emotions that stand in folders of this (lower-case) name."""
     unknown: set[str] = set()
     for path, read in files:
-        folder = path.parent.name
-        if len(path.parts) > 2 and path.parts[-3] in USAGES and path.parts[-3] != split:
-            continue
-        if folder in set(EMOTIONS):
-            yield str(path), Emotion(folder), read()
-        else:
-            unknown.add(folder or ".")
+        if path.parent.name not in set(EMOTIONS):
+            unknown.add(path.parent.name or ".")
+        elif path.parent.parent.name.casefold() == folder:
+            yield str(path), Emotion(path.parent.name), read()
     if unknown:
         logger.warning("%s: folders that are none of the seven emotions, left out: %s", source, sorted(unknown))
 

@@ -105,14 +105,14 @@ def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:
             rows = csv.DictReader(file)
             if not rows.fieldnames or not {"file", *COLUMNS} <= set(rows.fieldnames):
                 raise DataError(f"{path} is no FER+ table: it needs the columns file, {', '.join(COLUMNS)}")
-            return {_key(row["file"]): _votes(row, path, line) for line, row in enumerate(rows, start=2)}
+            return dict(_entry(row, path, line) for line, row in enumerate(rows, start=2))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}): give the FER+ votes as ferplus.csv") from error
 
 
-def _votes(row: dict[str, str], path: Path, line: int) -> np.ndarray:
+def _entry(row: dict[str, str], path: Path, line: int) -> tuple[tuple[str, ...], np.ndarray]:
     try:
-        return np.array([int(row[column]) for column in COLUMNS])
+        return _key(row["file"]), np.array([int(row[column]) for column in COLUMNS])
     except (ValueError, TypeError) as error:
         raise DataError(
             f"{path} line {line} is broken ({error}): restore the file, or mend or delete the line"

@@ -14,6 +14,8 @@ import json
 import logging
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,9 +43,8 @@ logger = logging.getLogger(__name__)
 
 AUDIO_LABELS = (Mood.ANGRY, Mood.CALM, Mood.FEAR, Mood.HAPPY, Mood.SAD)
 LYRICS_LABELS = (Mood.ANGRY, Mood.HAPPY, Mood.RELAXED, Mood.SAD)
-SAME = {
-    "energetic": Mood.ANGRY
-}  # 13 of the 15 songs that etunes calls angry and data_moods has too are energetic there
+SAME = {"energetic": Mood.ANGRY}
+"""Five of the seven songs, found by id, that etunes calls angry and data_moods has too are energetic there."""
 LEXICON = "moodylyrics"  # the source whose labels are counted words, not what people said
 INSTRUMENTAL = (5, 6)  # the inputs made of instrumentalness
 NEVER = -1e9  # the logit of a mood that a source has no word for
@@ -120,10 +121,14 @@ def load_audio(path: Path) -> Songs:
 
 def load_lyrics(path: Path) -> tuple[Songs, list[str], np.ndarray]:
     """The songs of lyrics_bow.npz as weighted words (n, 5000), the vocabulary, and the rarity of its words."""
-    with np.load(path) as table:
-        counts = csr_matrix((table["data"].astype(float), table["indices"], table["indptr"]), shape=table["shape"])
-        names, sources, artists, titles = (table[name].astype(str) for name in ("label", "source", "artist", "title"))
-        vocabulary = [str(word) for word in table["vocab"]]
+    try:
+        with path.open("rb") as file, np.load(file) as table:
+            counts = csr_matrix((table["data"].astype(float), table["indices"], table["indptr"]), shape=table["shape"])
+            columns = (table[name].astype(str) for name in ("label", "source", "artist", "title"))
+            names, sources, artists, titles = columns
+            vocabulary = [str(word) for word in table["vocab"]]
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SongMoodsError(f"{path} cannot be read to its end ({error}): mend it, or download it again") from error
     artists = np.char.lower(artists)
     ids = np.array([f"{artist}|{title.casefold()}" for artist, title in zip(artists, titles, strict=True)])
     rarity = np.log((1 + len(names)) / (1 + np.bincount(counts.indices, minlength=len(vocabulary)))) + 1

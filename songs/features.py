@@ -5,11 +5,13 @@ Nothing here asks Spotify, and what Spotify's API answers does not belong in suc
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,11 @@ SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation cal
 LONGEST_FIELD = 500_000  # characters; what an unclosed quotation mark may swallow
 MOST_REMEMBERED = 50_000  # names of songs that were asked for
 LINK = r"(?:https?://open\.spotify\.com/(?:[\w-]+/)?track/|spotify:track:)?([0-9A-Za-z]{22})/?(?:[?#]\S*)?"
+ASIDES = (  # guests before a title, guests behind it, remasters
+    r"^[(\[](?:feat|ft)\.[^)\]]*[)\]]\s*",
+    r"\s*[(\[]?\b(?:feat|ft)\..*$",
+    r"\s*[-(\[][^-(\[]*\bremaster.*$",
+)
 
 
 class FeaturesError(Exception):
@@ -72,10 +79,12 @@ class Wanted:
 
     def perhaps(self, track_id: str, title: str) -> bool:
         """False if this is none of the songs."""
-        if track_id.partition("?")[0].strip()[-22:] in self._keys:
+        if (track_id if len(track_id) == 22 else id_in(track_id)) in self._keys:
             return True
-        start = title.strip().casefold()[:6]
-        return not start.isascii() or any(start[:length] in self._starts for length in self._lengths)
+        head = title.strip()[:7]  # a seventh character that is an accent belongs to the sixth
+        simple = head.isascii() and head.isprintable() and "  " not in head and not head.startswith(("(", "["))
+        start = head[:6].casefold() if simple else _plain(title)[:6]
+        return any(start[:length] in self._starts for length in self._lengths)
 
 
 class FeatureTable:
@@ -159,7 +168,15 @@ def song_columns(names: Sequence[str]) -> dict[str, int]:
 def song_in(row: Sequence[str], columns: Mapping[str, int]) -> Song:
     """The song that a row names; what is no Spotify id is left out. IndexError on a row that is too short."""
     cells = {name: row[columns[name]].strip() for name in SONG_COLUMNS if name in columns}
-    return Song(id_in(cells.get("track_id", "")), cells.get("title", ""), cells.get("artist", "").strip("[]'\""))
+    return Song(id_in(cells.get("track_id", "")), cells.get("title", ""), artists_in(cells.get("artist", "")))
+
+
+def artists_in(cell: str) -> str:
+    """The artists of a cell; those of a list as Python writes it with commas between."""
+    if cell.startswith("[") and cell.endswith("]"):
+        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return ", ".join(ast.literal_eval(cell))
+    return cell
 
 
 def sound_in(row: Sequence[str], columns: Mapping[str, int], wanted: Wanted | None = None) -> Sound | None:
@@ -198,10 +215,11 @@ def _next(rows: Iterator[list[str]]) -> list[str] | None:
 def _plain(text: str) -> str:
     """A name as it is compared: without case, marks of width, guests and remasters."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    text = re.sub(r"\s*[(\[]?\b(?:feat|ft)\..*$", "", text)
-    return re.sub(r"\s*[-(\[][^-(\[]*\bremaster.*$", "", text)
+    for aside in ASIDES:
+        text = re.sub(aside, "", text) or text  # "Ft. Worth Blues" is a name
+    return text
 
 
 def _first(artists: str) -> str:
     """The first of several artists, as it is compared."""
-    return re.split(r"\s*[,;&]\s*|'\s*,\s*'", _plain(artists), maxsplit=1)[0].strip("'\"")
+    return re.split(r"\s*[,;&]\s*", _plain(artists), maxsplit=1)[0].strip("'\"")

@@ -60,7 +60,7 @@ def lift(catalog: Catalog, emotion: Emotion, places: Places = own_places) -> Pla
         left = [track for track in one.tracks if track.track_id not in seen]
         way = _way(middles, i)
         if way:
-            left = _along(way, {track: place for track, place in known[i].items() if track in left}, share)
+            left = _along(way, {track: known[i][track] for track in left if track in known[i]}, share)
         taken |= dict.fromkeys(left[:share], one.emotion)
         seen |= {track.track_id for track in left[:share]}
     fetched = min((one.fetched_at for one in lists if one.fetched_at), default=None)

@@ -18,8 +18,8 @@ from pathlib import Path
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, label
-from songs.catalog import Track, measure, read_tracks, take_any_title, write_tracks
-from songs.features import SONG_COLUMNS, id_in
+from songs.catalog import Track, append_tracks, forget_fetch, measure, read_tracks, take_any_title, write_tracks
+from songs.features import SONG_COLUMNS, artists_in, id_in
 
 NAMES = {  # how tables in circulation call a column
     **SONG_COLUMNS,
@@ -136,7 +136,11 @@ def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append:
             raise TableError(f"{path} is not a song list, and nothing is added to it: {error}") from None
         known = {track.track_id for track in before}
         new = [track for track in chosen[emotion] if track.track_id not in known]
-        write_tracks(path, [*before, *new])
+        forget_fetch(path)
+        if append and path.exists():
+            append_tracks(path, new)
+        else:
+            write_tracks(path, new)
         yield f"{emotion}: {len(before) + len(new)} songs, {len({track.artist for track in new})} artists among the new"
 
 
@@ -174,6 +178,13 @@ def varied(tracks: Iterable[Track]) -> list[Track]:
     return [track for turn in sorted(rounds) for track in rounds[turn]]
 
 
+def existing_folder(text: str) -> Path:
+    """The folder that an argument names; argparse says it when there is none."""
+    if not (path := Path(text)).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}: make it first, or give another")
+    return path
+
+
 def _listed(path: Path) -> list[Track]:
     try:
         return read_tracks(path)[0]
@@ -207,7 +218,7 @@ def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion
     track = Track(
         id_in(cells["track_id"]) or cells["track_id"],
         cells["title"],
-        cells.get("artist", "").strip("[]'\""),
+        artists_in(cells.get("artist", "")),
         cells.get("album", ""),
         int(length) if length.isdecimal() else None,
         cells.get("added_at", ""),
@@ -232,11 +243,13 @@ def _parser() -> argparse.ArgumentParser:
     one = command("label", label_songs, "SONGS.csv")
     one.add_argument("--out", type=Path, required=True, metavar="LABELLED.csv")
     one = command("playlists", make_playlists, "LABELLED.csv")
-    one.add_argument("--songs", type=Path, required=True, metavar="DIR", help="where the seven lists are")
+    one.add_argument("--songs", type=existing_folder, required=True, metavar="DIR", help="where the seven lists are")
     one.add_argument("--append", action="store_true", help="add new songs and keep the old ones (default: replace)")
     one.add_argument("--top", type=_positive, default=100, metavar="100", help="songs a list")
     one = command("check", check_lists, "LABELLED.csv")
-    one.add_argument("--songs", type=Path, default=Path(__file__).parent, metavar="DIR", help="where the lists are")
+    one.add_argument(
+        "--songs", type=existing_folder, default=Path(__file__).parent, metavar="DIR", help="where the lists are"
+    )
     one.add_argument("--sure", type=float, default=0.5, metavar="0.5", help="name songs from this confidence on")
     return parser
 

@@ -122,7 +122,7 @@ def _from_table(text: str) -> Pasted:
         for row in rows:
             song = song_in(row, columns) if len(row) >= len(header) else Song()
             if song.keys:
-                songs[song] = sound_in(row, columns) if sounding else None
+                songs[song] = songs.get(song) or (sound_in(row, columns) if sounding else None)
             elif row:
                 faults.append(f"Line {rows.line_num}: it has no song in it.")
     except csv.Error as error:

@@ -10,12 +10,15 @@ import argparse
 import csv
 import io
 import logging
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -26,7 +29,7 @@ from songs.catalog import Track, take_any_title
 from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
-from songs.moods import choose, write_lists
+from songs.moods import choose, existing_folder, write_lists
 from songs.paste import Pasted, SplitError, read_songs
 
 AT_ONCE = 2  # splits; a large table or a slow service must not take the site's threads
@@ -178,7 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     take_any_title(sys.stdout, sys.stderr)
     try:
-        return _run(options)
+        _run(options)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # whoever read the lines has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; no song list was changed halfway\n")
+        return 130
     except (SplitError, FeaturesError, LookupFailedError, SongMoodsError, TableError) as error:
         sys.stderr.write(f"{error}\n")
     except OSError as error:
@@ -188,27 +199,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> None:
     table = FeatureTable(options.features) if options.features else None
     if table:
         table.check()
     text = sys.stdin.read() if str(options.file) == "-" else options.file.read_text(encoding="utf-8-sig")
     lookup = Lookup(options.lookup) if options.lookup else None
     split = Splitter(table, lookup).split(read_songs(text), look_up=True)
-    for trouble in split.troubles:
-        sys.stderr.write(f"{trouble}\n")
-    for place, found in split.groups.items():
-        sys.stdout.write(f"{place}: {len(found)}\n")
-        sys.stdout.writelines(f"  {one.name}{f' ({one.confidence:.2f})' if one.confidence else ''}\n" for one in found)
     if options.out:
         options.out.write_text(as_csv(split), encoding="utf-8")
-    if options.songs:
-        _write(split, options.songs, options.append)
-    return 0
+    written = _write(split, options.songs, options.append) if options.songs else []
+    sys.stderr.writelines(f"{trouble}\n" for trouble in split.troubles)
+    sys.stdout.writelines(f"{line}\n" for line in [*_lines(split), *written])  # once all is written: a pipe may close
 
 
-def _write(split: Split, folder: Path, append: bool) -> None:
-    """The lists of a folder from a split; a song that has no id or no title can be in none."""
+def _lines(split: Split) -> Iterator[str]:
+    """The songs as a person reads them, list by list."""
+    for place, found in split.groups.items():
+        yield f"{place}: {len(found)}"
+        yield from (f"  {one.name}{f' ({one.confidence:.2f})' if one.confidence else ''}" for one in found)
+
+
+def _write(split: Split, folder: Path, append: bool) -> list[str]:
+    """The lists of a folder from a split, and how each went; a song that has no id or no title can be in none."""
     songs, left = [], 0
     for i, one in enumerate(split.placed):
         try:
@@ -217,10 +230,10 @@ def _write(split: Split, folder: Path, append: bool) -> None:
                 songs.append((one.emotion, (one.confidence, -i, track)))
         except ValueError:
             left += 1
-    for line in write_lists(choose(songs, len(songs) or 1), folder, append):
-        sys.stdout.write(f"{line}\n")
+    written = list(write_lists(choose(songs, len(songs) or 1), folder, append))
     if left:
         sys.stderr.write(f"{left} songs are in no list: a list needs a Spotify id and a title\n")
+    return written
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -231,11 +244,20 @@ def _parser() -> argparse.ArgumentParser:
         "file", type=Path, metavar="SONGS", help="links, ids, 'artist - title' lines, or a CSV; - reads"
     )
     parser.add_argument("--features", type=Path, metavar="TABLE.csv", help="songs and their nine features")
-    parser.add_argument("--lookup", metavar="ADDRESS", help="ask this service for the rest, such as ReccoBeats")
+    parser.add_argument(
+        "--lookup", type=_address, metavar="ADDRESS", help="ask this service for the rest, such as ReccoBeats"
+    )
     parser.add_argument("--out", type=Path, metavar="SPLIT.csv", help="write the songs with mood, emotion, confidence")
-    parser.add_argument("--songs", type=Path, metavar="DIR", help="write the seven lists here")
+    parser.add_argument("--songs", type=existing_folder, metavar="DIR", help="write the seven lists here")
     parser.add_argument("--append", action="store_true", help="add to the lists (default: replace)")
     return parser
+
+
+def _address(text: str) -> str:
+    with suppress(ValueError):
+        if (parts := urlsplit(text)).scheme in ("http", "https") and parts.hostname:
+            return text
+    raise argparse.ArgumentTypeError(f"{text} is no address: give one such as https://api.reccobeats.com/v1")
 
 
 if __name__ == "__main__":

@@ -386,7 +386,7 @@ def test_a_binary_file_as_a_process(tmp_path: Path) -> None:
     picture.write_bytes((ROOT / "docs" / "pictures" / "confusion.png").read_bytes())
     for command, *options in (
         ("label", picture, "--out", tmp_path / "out.csv"),
-        ("playlists", picture, "--songs", tmp_path / "lists"),
+        ("playlists", picture, "--songs", tmp_path),
         ("check", picture),
     ):
         done = run(command, *options)
@@ -425,7 +425,8 @@ def labelled(path: Path, songs: list[tuple[int, str, str, float]]) -> Path:
 def test_playlists_as_a_process(tmp_path: Path) -> None:
     """The surest songs, every artist once before one comes twice; the angry left over are the disgust list.
 
-    A list without songs stays, rows that are none are named, and --append adds what is new.
+    A list without songs stays, rows that are none are named, and --append adds what is new; such a list is no
+    longer one that was fetched.
     """
     songs = [(n, "Loud" if n < 4 else f"Band {n}", "angry", 0.9 - n / 100) for n in range(8)]
     table = labelled(tmp_path / "t.csv", [*songs, (20, "Sun", "happy", 0.8), (21, "Rain", "", 0.0)])
@@ -433,6 +434,10 @@ def test_playlists_as_a_process(tmp_path: Path) -> None:
         file.write("no id,Song,Artist,happy,0.9\nshort\n")
     write_tracks(tmp_path / "sad.csv", [Track("s" * 22, "Old", "A", "", None, "")])
     write_tracks(tmp_path / "happy.csv", [Track("h" * 22, "Old", "A", "", None, "")])
+    with (tmp_path / "happy.csv").open("a") as file:
+        file.write("a note\n")
+    fetched = {"fetched_at": "2026-11-01T00:00:00Z"}
+    (tmp_path / "synced.json").write_text(json.dumps({"happy": fetched, "sad": fetched}))
     done = run("playlists", table, "--songs", tmp_path, "--append", "--top", 5)
     assert done.returncode == 0, done.stderr
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["line 12", "line 13"]
@@ -440,6 +445,8 @@ def test_playlists_as_a_process(tmp_path: Path) -> None:
     assert lists["angry"] == ["Song 0", "Song 4", "Song 5", "Song 6", "Song 7"]
     assert lists["disgust"] == ["Song 1", "Song 2", "Song 3"]
     assert (lists["happy"], lists["sad"]) == (["Old", "Song 20"], ["Old"])
+    assert "\na note\n" in (tmp_path / "happy.csv").read_text()
+    assert json.loads((tmp_path / "synced.json").read_text()) == {"sad": fetched}
     assert not (tmp_path / "fear.csv").exists()
 
 
@@ -453,6 +460,27 @@ def test_playlists_replace_and_need_their_columns(tmp_path: Path, capsys: pytest
     bare = write(tmp_path / "bare.csv", [song(1, METAL)])
     assert commands.main(["playlists", str(bare), "--songs", str(tmp_path)]) == 2
     assert "no column emotion, confidence" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["playlists", "check"])
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """It is the folder that is missing, not a file that would have been made in it."""
+    table = labelled(tmp_path / "t.csv", [(1, "Sun", "happy", 0.8)])
+    with pytest.raises(SystemExit) as ended:
+        commands.main([command, str(table), "--songs", str(tmp_path / "absent")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"argument --songs: there is no folder {tmp_path / 'absent'}: make it first, or give another" in said
+    assert ".part" not in said
+
+
+def test_playlists_name_artists_as_they_are_called(tmp_path: Path) -> None:
+    """A list as Python writes it becomes names with commas between; an apostrophe stays at its name."""
+    artists = ["['Sergei Rachmaninoff', 'James Levine']", "'Til Tuesday"]
+    table = labelled(tmp_path / "t.csv", [(n, artist, "sad", 0.9 - n / 10) for n, artist in enumerate(artists)])
+    assert commands.main(["playlists", str(table), "--songs", str(tmp_path)]) == 0
+    listed = [track.artist for track in read_tracks(tmp_path / "sad.csv")[0]]
+    assert listed == ["Sergei Rachmaninoff, James Levine", "'Til Tuesday"]
 
 
 def test_check_as_a_process(tmp_path: Path) -> None:
@@ -716,6 +744,34 @@ def test_every_chart_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert table[2].startswith("| etunes | 100.0 % (91.2 to 100.0) | ")
     assert song_plots.main(["--audio", str(tmp_path / "absent.csv"), "--lyrics", str(lyrics)]) == 1
     assert "nothing was drawn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbled"])
+def test_lyrics_that_are_damaged_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
+    """A download that broke off, an empty file and a garbled one end the training in a sentence that names it."""
+    audio = write(tmp_path / "audio.csv", [], ["source", "track_id", "title", "artist", "label_orig", *FEATURES])
+    with audio.open("a") as file:
+        file.write(",".join(["one", "x", "Song", "A", "sad", *map(str, BALLAD)]))
+    lyrics = tmp_path / "lyrics.npz"
+    np.savez_compressed(lyrics, data=np.arange(1000))
+    whole = lyrics.read_bytes()
+    lyrics.write_bytes({"cut": whole[:500], "empty": b"", "garbled": whole[:80] + bytes(40) + whole[120:]}[damage])
+    assert train_song_moods.main(["--audio", str(audio), "--lyrics", str(lyrics), "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"nothing was written: {lyrics} cannot be read to its end (")
+    assert said.endswith("): mend it, or download it again\n")
+
+
+@needs_music
+def test_angry_songs_of_one_source_are_energetic_in_the_other() -> None:
+    """Why the two are one mood to the network: docs/song-moods.md and the code say how many songs say so."""
+    songs = train_song_moods.load_audio(MUSIC / "audio_moods.csv")
+    angry = songs.ids[(songs.sources == song_figures.ETUNES) & (songs.names == "angry")]
+    there = songs.names[(songs.sources == song_figures.DATA_MOODS) & np.isin(songs.ids, angry)]
+    assert (len(there), np.sum(there == "energetic")) == (7, 5)
+    assert "of seven songs that etunes calls angry and data_moods has too, five are energetic" in " ".join(
+        (ROOT / "docs" / "song-moods.md").read_text(encoding="utf-8").split()
+    )
 
 
 @needs_music

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -29,11 +30,12 @@ from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES
 from songs import lookup as lookup_module
 from songs.catalog import Catalog, Track, read_tracks, write_tracks
-from songs.features import FeaturesError, FeatureTable, Song, Sound, id_in
+from songs.features import FeaturesError, FeatureTable, Song, Sound, artists_in, id_in
 from songs.lift import SONGS, STEPS, Place, lift, own_places
 from songs.lookup import AT_ONCE, Lookup
 from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of
 from songs.split import UNKNOWN, Splitter
+from songs.split import main as split_songs
 from tests.conftest import ROOT
 from tests.test_site import running
 from tests.test_song_moods import BALLAD, DANCE, METAL, PIANO, run, write
@@ -91,7 +93,56 @@ def test_another_song_is_not_found(table: FeatureTable, song: Song) -> None:
     assert table.find([song]) == [None]
 
 
-@pytest.mark.parametrize("written", ["{}", " {} ", "spotify:track:{}", "https://open.spotify.com/track/{}?si=1a"])
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("Two  spaces", "Two spaces"),
+        ("Two\tspaces", "Two spaces"),
+        ("Cliche\N{COMBINING ACUTE ACCENT}s", "Clich\N{LATIN SMALL LETTER E WITH ACUTE}s"),
+        ("[feat. Somebody] Hello", "Hello"),
+        ("Ft. Worth Blues", "Ft. Worth Blues"),
+        ("Ft. Worth Blues", "Ft. Lauderdale"),
+    ],
+)
+def test_titles_as_tables_write_them(tmp_path: Path, written: str, asked: str) -> None:
+    """Spaces, accents and guests in front change nothing; a title that begins like a guest is one."""
+    table = FeatureTable(write(tmp_path / "t.csv", [["", written, "A", *METAL]]))
+    (found,) = table.find([Song(title=asked, artist="A")])
+    assert (found is not None) == (asked != "Ft. Lauderdale")
+
+
+@pytest.mark.parametrize(
+    ("cell", "artists"),
+    [
+        ("['Sergei Rachmaninoff', 'James Levine']", "Sergei Rachmaninoff, James Levine"),
+        ('["Destiny\'s Child"]', "Destiny's Child"),
+        ("[]", ""),
+        ("'Til Tuesday", "'Til Tuesday"),
+        ('"Weird Al" Yankovic', '"Weird Al" Yankovic'),
+        ("[dunkelbunt]", "[dunkelbunt]"),
+        ("[re:jazz]", "[re:jazz]"),
+        ("[1, 2]", "[1, 2]"),
+        ("[" * 500 + "]" * 500, "[" * 500 + "]" * 500),
+    ],
+)
+def test_artists_as_tables_write_them(cell: str, artists: str) -> None:
+    """A list as Python writes it becomes its names with commas between; every other name stays as it is."""
+    assert artists_in(cell) == artists
+    text = io.StringIO()
+    csv.writer(text).writerows([["id", "title", "artists"], [track_id(1), "Song", cell]])
+    assert read_songs(text.getvalue()).songs == (Song(track_id(1), "Song", artists),)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{}",
+        " {} ",
+        "<{}>",
+        "spotify:track:{}",
+        *(f"https://open.spotify.com/track/{{}}{end}" for end in ("?si=1a", "/", "#1")),
+    ],
+)
 def test_ids_as_tables_write_them(tmp_path: Path, written: str) -> None:
     """A table's ids may be bare, URIs or links."""
     path = write(tmp_path / "t.csv", [[written.format(track_id(3)), *METAL]], ["id", *FEATURES])
@@ -380,6 +431,17 @@ def test_a_table_that_is_pasted() -> None:
     assert split.troubles == ("Line 5: it has no song in it.",)
 
 
+def test_of_two_rows_of_a_paste_the_one_that_sounds_counts() -> None:
+    """A song that comes again keeps what its first row with features says, wherever that row is."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["title", "artist", *FEATURES])
+    for sound in ([""] * len(FEATURES), METAL, [""] * len(FEATURES), PIANO):
+        rows.writerow(["Loud", "A", *sound])
+    (placed,) = Splitter().split(read_songs(text.getvalue())).placed
+    assert placed.place == "angry"
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_table_from_a_spreadsheet(delimiter: str) -> None:
     """Columns are told apart by commas, semicolons or tabs; two columns without a header are artist and title."""
@@ -457,6 +519,54 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, content: bytes | None, sa
     done = run(path, module="songs.split")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert said in done.stderr
+
+
+def test_the_command_writes_its_files_whoever_reads_its_lines(tmp_path: Path) -> None:
+    """As a process whose lines nobody reads to the end: both files are there, and nothing is complained of."""
+    made_table(tmp_path / "features.csv")
+    (tmp_path / "mine.txt").write_text(f"{track_id(1)}\n" + "".join(f"Nobody - {n}\n" for n in range(2000)))
+    command = [sys.executable, "-m", "songs.split", "mine.txt", "--features", "features.csv", "--out", "out.csv"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, "--songs", "."], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2002
+    assert [track.title for track in read_tracks(tmp_path / "angry.csv")[0]] == ["angry song"]
+
+
+def test_the_command_stops_in_a_line(tmp_path: Path) -> None:
+    """As a process that waits for its songs: Ctrl-C ends it with 130 and a sentence."""
+    os.mkfifo(tmp_path / "songs")
+    command = [sys.executable, "-m", "songs.split", str(tmp_path / "songs")]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process,
+        (tmp_path / "songs").open("w"),  # waits until the process reads
+    ):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "stopped; no song list was changed halfway\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--lookup", "http://[x", "http://[x is no address: give one such as https://"),
+        ("--lookup", "example.org", "example.org is no address: give one such as https://"),
+        ("--songs", "absent", "there is no folder absent: make it first, or give another"),
+    ],
+)
+def test_options_of_the_command(capsys: pytest.CaptureFixture[str], option: str, value: str, said: str) -> None:
+    """What is no address, and a folder that is not there, are refused before anything is read."""
+    with pytest.raises(SystemExit) as ended:
+        split_songs(["songs.txt", option, value])
+    assert ended.value.code == 2
+    assert f"argument {option}: {said}" in capsys.readouterr().err
 
 
 # -- the page
@@ -671,6 +781,15 @@ def test_places_are_asked_for_once(tmp_path: Path) -> None:
     write_tracks(tmp_path / "neutral.csv", read_tracks(tmp_path / "neutral.csv")[0][:7])
     assert lift(catalog, Emotion.SAD, places) == lift(catalog, Emotion.SAD)
     assert asked == [20 + 7 + 20]
+
+
+def test_long_lists_are_lifted_at_once(tmp_path: Path) -> None:
+    """Lists of 4,000 songs take no more than a moment: no song is looked for among all others."""
+    catalog = lists(tmp_path, around, 4000)
+    lift(catalog, Emotion.SAD)  # reads the lists
+    began = time.process_time()
+    lift(catalog, Emotion.SAD)
+    assert time.process_time() - began < 1
 
 
 def test_a_list_with_few_places_is_taken_as_it_stands(tmp_path: Path) -> None:
