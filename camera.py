@@ -25,7 +25,7 @@ from model.faces import Frame
 from model.recognizer import Recognizer
 from pictures.drawing import annotate, encode_jpeg, fitted, message_picture
 from pictures.following import Follower, SeenFace
-from pictures.sources import FPS, READ_TIMEOUT, OpenFrames, SourceError, frames, pictures_of, public_name
+from pictures.sources import FPS, READ_TIMEOUT, OpenFrames, SourceError, devices, frames, pictures_of, public_name
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class Viewer:
 class _Run:
     """The camera's threads from one start to one stop, and what passes between them.
 
-    `capture` writes `frame`, `source`, `message` and `failed`; `recognize` writes `faces` and
+    `capture` writes `frame`, `source`, `message`, `failed` and `worked`; `recognize` writes `faces` and
     `reading`; `publish` only reads; all under `_fresh`.
     """
 
@@ -201,6 +201,7 @@ class _Run:
         self._taken_at = time.monotonic()
         self._count = 0
         self._source, self._message, self._failed = camera.source, "", False
+        self._worked = False
         self.broken = ""
         self._faces: tuple[SeenFace, ...] = ()
         self._reading: Reading | None = None
@@ -238,20 +239,31 @@ class _Run:
     def _capture(self) -> None:
         if self._after:
             self._after.join()  # two runs must not fight over one device
+            self._worked = self._after._worked
             self._after = None
-        sources = ["0", "demo"] if self._camera.source == "auto" else [self._camera.source]
         failures = 0
         while not self._ended.is_set():
-            played, why = self._play(sources[0])
-            if played:
-                sources, failures = sources[:1], 0
-            elif len(sources) > 1:
-                sources = sources[1:]
-                self._note("No camera was found on this computer, so this is the built-in demo.")
-                continue
+            played, why = self._play_auto() if self._camera.source == "auto" else self._play(self._camera.source)
+            failures = 0 if played else failures
             self._fail(why)
             self._ended.wait(BACK_OFF[min(failures, len(BACK_OFF) - 1)])
             failures += 1
+
+    def _play_auto(self) -> tuple[bool, str]:
+        """Play the first camera that opens, or the demo if none ever has."""
+        found, reasons = devices(), []
+        for device in found or ["0"]:
+            played, why = self._play(device)
+            if played or self._ended.is_set():
+                return played, why
+            reasons.append(why)
+        if self._worked:
+            return False, reasons[0]
+        if found:
+            self._note(f"The camera did not open, so this is the built-in demo: {reasons[0]}")
+        else:
+            self._note("No camera was found on this computer, so this is the built-in demo.")
+        return self._play("demo")
 
     def _play(self, source: str) -> tuple[bool, str]:
         """Take the source's frames until it is lost; whether there were any, and why it was lost."""
@@ -272,6 +284,7 @@ class _Run:
                 return
             self._frame, self._taken_at, self._count = frame, time.monotonic(), self._count + 1
             self._source, self._failed = source, False
+            self._worked = self._worked or source != "demo"
             if source != "demo" or self._camera.source == "demo":
                 self._message = ""
             self._fresh.notify_all()

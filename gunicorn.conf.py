@@ -61,7 +61,7 @@ class Worker(ThreadWorker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.begun = {}
+        self.begun = {}  # connection -> when its request began, and its body once the head is there
 
     def accept(self, listener):
         # All workers wake for a connection, and the same one would be first each time: who has more waits longer.
@@ -70,7 +70,7 @@ class Worker(ThreadWorker):
         super().accept(listener)
 
     def handle(self, conn):
-        self.begun[conn] = time.monotonic()
+        self.begun[conn] = time.monotonic(), None
         try:
             answer = super().handle(conn)
         finally:
@@ -81,16 +81,20 @@ class Worker(ThreadWorker):
         return answer
 
     def handle_request(self, req, conn):
-        if req.method in ("GET", "HEAD"):  # it is whole, and may be a viewer's, who stays
-            self.begun.pop(conn, None)
+        self.begun[conn] = self.begun[conn][0], req.body
         return super().handle_request(req, conn)
 
     def murder_pending(self):
         super().murder_pending()
-        for conn, begun in list(self.begun.items()):
-            if time.monotonic() - begun > _unfinished:
+        for conn, (begun, body) in list(self.begun.items()):
+            if time.monotonic() - begun > _unfinished and not _is_whole(body):
                 with suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RDWR)  # its thread wakes, and closes it
+
+
+def _is_whole(body):
+    """Whether a request has come to its end: it may be a viewer's, who stays, or take its time to be answered."""
+    return body is not None and getattr(body.reader, "length", None) == 0
 
 
 wsgi_app = "app:serve()"

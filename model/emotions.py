@@ -29,6 +29,7 @@ class Emotion(StrEnum):
 
 
 EMOTIONS = tuple(Emotion)
+LAPSE = 15.0  # seconds between two faces in which anything may have happened; a page sends pictures sooner than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,12 @@ class Reading:
 def read(last: Reading | None, seen: Prediction | None, at: float, rules: Smoothing) -> Reading | None:
     """The reading after `seen` at the clock time `at` (seconds), or None with no face to read.
 
-    Without a face the last reading stays in force for `rules.forget` seconds.
+    Without a face the last reading stays in force for `rules.forget` seconds. With one it follows the face, however
+    far apart the pictures are, up to LAPSE.
     """
     if seen is None:
         return last if last and at - last.at < rules.forget else None
-    if last is None or at - last.at >= rules.forget:
+    if last is None or at - last.at >= max(LAPSE, rules.forget):
         return _settle(Reading(seen, at, rival=seen.emotion, rival_since=at), rules)
     share = 1.0 - math.exp(-(at - last.at) / rules.time_constant)
     return _settle(replace(last, prediction=last.prediction.towards(seen, share), at=at), rules)

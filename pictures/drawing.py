@@ -47,8 +47,10 @@ def draw_still(still: Still, faces: Sequence[SeenFace]) -> bytes:
 
 def fitted(frame: Frame) -> Frame:
     """The frame, or a copy of it no larger than WIDEST."""
-    shrink = WIDEST / max(frame.shape[:2])
-    return cv2.resize(frame, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else frame
+    height, width = frame.shape[:2]
+    shrink = WIDEST / max(width, height)
+    size = max(1, round(shrink * width)), max(1, round(shrink * height))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if shrink < 1 else frame
 
 
 def message_picture(title: str, message: str) -> Frame:

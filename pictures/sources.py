@@ -95,8 +95,16 @@ def is_url(source: str) -> bool:
 
 
 def has_device() -> bool:
-    """Whether this machine may have a camera; for certain only on Linux, where devices are files."""
-    return sys.platform != "linux" or any(Path("/dev").glob("video*"))
+    """Whether this machine may have a camera."""
+    return bool(devices())
+
+
+def devices() -> list[str]:
+    """The numbers of the cameras this machine may have; for certain only on Linux, where devices are files."""
+    if sys.platform != "linux":
+        return ["0"]
+    numbers = (path.name.removeprefix("video") for path in Path("/dev").glob("video*"))
+    return sorted(filter(str.isdecimal, numbers), key=int)
 
 
 def public_name(source: str) -> str:

@@ -168,8 +168,8 @@ def decode_image(content: bytes) -> Frame:
 def decode_still(content: bytes) -> Still:
     """The same for faces to be found in: a copy with AMPLE pixels or more on its longer side. Raises PictureError."""
     header = read_header(content)
-    longest = max(header.width, header.height)
-    shrink = max(factor for factor in REDUCED if factor == 1 or longest >= factor * AMPLE)
+    longest, shortest = max(header.width, header.height), min(header.width, header.height)
+    shrink = max(factor for factor in REDUCED if factor == 1 or (longest >= factor * AMPLE and shortest >= factor))
     frame = _decoded(content, header, shrink)
     height, width = frame.shape[:2]
     turned = (width > height) != (header.width > header.height) and header.width != header.height

@@ -10,7 +10,7 @@ const FASTEST = 100; // milliseconds from one picture to the next
 const SLOWEST = 4000;
 const SHARE = 1.5; // a picture for each so many times an answer takes, so that a slow site is asked less
 const REOPEN = 3000; // milliseconds until a camera that went away is looked for again
-const PATIENCE = 2000; // milliseconds without an answer, or so many in a row, until that is said
+const PATIENCE = 2000; // milliseconds: an answer that is lost after so long is said, or so many in a row
 const FAILURES = 2;
 const REFUSALS = 3;
 const WANTED = { video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } };
@@ -35,6 +35,7 @@ export const grace = 0; // milliseconds that a hidden page goes on watching
 
 let round = null; // the watching in force; null while there is none
 let stream = null; // the open camera
+let refused = ""; // why the browser gave none; it is asked again when a person says so
 const canvas = document.createElement("canvas");
 
 /** Why this page cannot even ask for a camera, or "". */
@@ -45,6 +46,7 @@ export function obstacle() {
 
 /** Ask for the camera and follow the face in it, until `unwatch`. One that goes away is waited for. */
 export async function watch(page) {
+  if (refused) return refuse(page, refused);
   const mine = (round = Symbol("round"));
   let had = false;
   while (round === mine) {
@@ -67,10 +69,14 @@ export function unwatch() {
   close();
 }
 
-export function release() {} // it is, with `unwatch`
+/** The camera is, with `unwatch`; who resumes then is asked again. */
+export function release() {
+  refused = "";
+}
 
 export function retry(page) {
   unwatch();
+  release();
   page.note("picture", "");
   page.show({ lead: "One moment", mood: "Starting" });
   watch(page);
@@ -78,6 +84,7 @@ export function retry(page) {
 
 function refuse(page, failure) {
   unwatch();
+  refused = failure;
   page.phase("lost");
   page.note("picture", WHY[failure] ?? UNABLE);
   page.show({ lead: "Your camera", mood: "No picture" });

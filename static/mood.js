@@ -32,4 +32,5 @@ export function place(mark, [x, y, width, height], image, mirrored = false) {
   const places = { x: left / image.width, y: y / image.height, w: width / image.width, h: height / image.height };
   for (const [name, share] of Object.entries(places)) mark.style.setProperty(`--${name}`, `${100 * share}%`);
   mark.classList.toggle("high", y < 0.1 * image.height); // no room above it for its label
+  mark.classList.toggle("far", left > 0.6 * image.width); // nor, on a phone, to the right
 }

@@ -54,6 +54,7 @@ async function look() {
 
 async function logOut() {
   show(await ask("/logout", {}));
+  $("stranger").querySelector("a")?.focus({ preventScroll: true }); // the button that had it is gone
   tell("Logged out.");
 }
 

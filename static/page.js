@@ -110,6 +110,7 @@ function note(about, text) {
   notes[about] = text;
   const first = Object.values(notes).find(Boolean) ?? "";
   if ($("notice").textContent !== first) $("notice").textContent = first;
+  if (!notes.picture && document.activeElement === $("retry")) $("pause").focus({ preventScroll: true });
   $("retry").hidden = !notes.picture;
 }
 

@@ -8,9 +8,12 @@ const SLOW = 3000; // milliseconds: a frame that is not ready by then keeps some
 const ANSWER = 10000; // milliseconds: a frame that is not ready by then is blocked, or Spotify is down
 const START = 4000; // a song that has not begun by then waits for a click in the frame
 const LISTENED = 5000; // a frame that stops at the start after this much is through with the song
+const SKIP = 2000; // from a song that cannot be played to the next
+const FAILURES = 5; // so many such songs in a row, and no other is tried
 const HALF_A_MINUTE = "Without a Spotify login in this browser you hear 30 seconds of each song.";
 const WAITING = "Spotify has not answered yet.";
 const NO_ANSWER = "Spotify does not answer. If you see its player, press play there; all else works without it.";
+const NOT_THIS = "Spotify cannot play this song.";
 const CLICK_THERE = "Your browser wants a click of yours: press play in Spotify's player.";
 
 const $ = (id) => document.getElementById(id);
@@ -21,6 +24,7 @@ let song = null; // the one in the frame: its id
 let ready = false; // whether the frame has answered since the song was put in
 let heard = null; // what it said last, and when: paused, position in milliseconds, over
 let timer = 0;
+let failures = 0; // songs in a row that could not be played
 let introduced = false;
 const places = new Map(); // mood -> the song last played from its list
 
@@ -128,7 +132,7 @@ function hear({ source, origin, data }) {
   if (data?.type === "ready") begin();
   else if (!ready) return; // of the song before
   else if (data?.type === "playback_update") follow(data.payload);
-  else if (data?.type === "error" && !data.payload?.recoverable) say("Spotify cannot play this song.");
+  else if (data?.type === "error" && !data.payload?.recoverable) fail();
 }
 
 function begin() {
@@ -144,18 +148,32 @@ function wantClick() {
   unfold(true);
 }
 
+function fail() {
+  clearTimeout(timer);
+  say(NOT_THIS);
+  heard = null;
+  mark();
+  failures += 1;
+  if (failures < FAILURES) wait(SKIP, goOn);
+}
+
+function goOn() {
+  if ($("auto").checked) next();
+}
+
 function follow({ isPaused, position, duration }) {
   const over = isOver(isPaused, position, duration);
   heard = { paused: isPaused || over, position, at: performance.now(), over };
   if (!isPaused) started();
+  if (position > 0) failures = 0;
   mark();
-  if (over && $("auto").checked) next();
+  if (over) goOn();
 }
 
 function started() {
   clearTimeout(timer);
   if (!introduced) say(HALF_A_MINUTE);
-  else if ($("sound").textContent === CLICK_THERE) say("");
+  else if ($("sound").textContent !== HALF_A_MINUTE) say("");
   introduced = true;
 }
 

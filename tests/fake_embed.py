@@ -1,7 +1,8 @@
 """A stand-in for Spotify's player on the loopback address: it remembers what was asked, and plays when told to.
 
-It speaks to the page as the real frame does: "ready" once, "playback_update" as things change, and it takes
-{command: ...}. Nothing sounds, and nothing happens by itself: a test moves the song on with `at(position)`.
+It speaks to the page as the real frame does: "ready" once, "playback_update" as things change, "error" for a song that
+it cannot play; and it takes {command: ...}. Nothing sounds, and nothing happens by itself: a test moves the song on
+with `at(position)`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ function set(change) { Object.assign(state, change); post("playback_update", { .
 addEventListener("message", ({ data, source }) => {
   if (source !== parent) return;
   commands.push(data.command);
-  if (data.command === "play" && !%s) set({ isPaused: false });
+  if (data.command === "play" && %s) post("error", { recoverable: false });
+  else if (data.command === "play" && !%s) set({ isPaused: false });
   if (data.command === "toggle") set({ isPaused: !state.isPaused });
 });
 post("ready");
@@ -31,12 +33,16 @@ post("ready");
 
 
 class FakeEmbed:
-    """What was asked of the stand-in. `down` answers nothing; `shy` waits for a click inside, as some browsers do."""
+    """What was asked of the stand-in. `down` answers nothing; `shy` waits for a click inside, as some browsers do.
+
+    Of the songs in `broken` it plays none.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.down = False
         self.shy = False
+        self.broken: set[str] = set()
         self.delay = 0.0  # seconds before each answer
         self.address = ""
 
@@ -65,7 +71,8 @@ def _handler(embed: FakeEmbed) -> type[BaseHTTPRequestHandler]:
             time.sleep(embed.delay)
             if embed.down:
                 return
-            content = PAGE % (b"true" if embed.shy else b"false")
+            broken = self.path.removeprefix("/embed/track/") in embed.broken
+            content = PAGE % tuple(b"true" if true else b"false" for true in (broken, embed.shy))
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", str(len(content)))

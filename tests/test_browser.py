@@ -269,7 +269,7 @@ class Listener:
 
 @pytest.fixture
 def listener(browser: Any, site: Site, embed: FakeEmbed) -> Iterator[Listener]:
-    embed.asked, embed.down, embed.shy, embed.delay = [], False, False, 0
+    embed.asked, embed.down, embed.shy, embed.broken, embed.delay = [], False, False, set(), 0
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     opened = context.new_page()
     wrong: list[str] = []
@@ -375,6 +375,15 @@ def test_without_auto_play_a_song_is_the_last(listener: Listener) -> None:
     assert listener.embed.songs() == listener.list()[:1]
 
 
+def test_auto_play_is_off_again_with_every_visit(listener: Listener) -> None:
+    """Somebody who comes back to the page finds the switch off, whatever the browser remembers of forms."""
+    listener.press(0)
+    listener.page.locator("#auto").check()
+    listener.page.goto(f"{listener.page.url.partition('?')[0]}split")
+    listener.page.go_back()
+    assert not listener.page.locator("#auto").is_checked()
+
+
 @pytest.mark.parametrize("rest", [SONG, 0], ids=["rests at the end", "goes back to the start"])
 def test_auto_play_follows_the_mood_at_the_end_of_a_song(listener: Listener, rest: int) -> None:
     """With auto play, another mood waits until the song is over; then its list's song begins."""
@@ -436,6 +445,35 @@ def test_a_browser_that_wants_a_click_is_said(listener: Listener) -> None:
     listener.at(1000)
     assert eventually(lambda: "press play" not in listener.says())
     assert listener.sounds()
+
+
+def test_a_song_that_cannot_be_played_is_said(listener: Listener) -> None:
+    """The page goes on saying so, asks for no click, and stays with the song; another one plays."""
+    songs = listener.list()
+    listener.embed.broken = {songs[0]}
+    listener.press(0)
+    assert eventually(lambda: "cannot play this song" in listener.says())
+    listener.page.wait_for_timeout(4500)
+    assert "cannot play this song" in listener.says()
+    assert listener.embed.songs() == songs[:1]
+    listener.press(1)
+    assert eventually(lambda: listener.hears() == songs[1])
+    assert "cannot play" not in listener.says()
+
+
+def test_auto_play_passes_over_what_cannot_be_played(listener: Listener) -> None:
+    """It goes on with the next song, but not for ever through a list of which none can be played."""
+    songs = listener.list()
+    listener.embed.broken = {songs[0]}
+    listener.press(0)
+    listener.page.locator("#auto").check()
+    assert eventually(lambda: listener.hears() == songs[1])
+    listener.embed.broken = set(songs)
+    listener.at(SONG, paused=True)
+    assert eventually(lambda: listener.embed.songs() == songs[:7], 30)
+    listener.page.wait_for_timeout(3000)
+    assert listener.embed.songs() == songs[:7]
+    assert "cannot play this song" in listener.says()
 
 
 def test_without_spotify_the_page_is_the_same_without_sound(listener: Listener) -> None:
@@ -565,5 +603,6 @@ def test_somebody_with_spotify_of_their_own(browser: Any, embed: FakeEmbed, tmp_
         page.locator("#leave").click()
         assert eventually(lambda: page.locator("#stranger").is_visible())
         assert not page.locator("#known").is_visible()
+        assert eventually(lambda: page.evaluate("document.activeElement.matches('#stranger a')"))
         page.close()
     assert wrong == []

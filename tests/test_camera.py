@@ -154,22 +154,65 @@ def test_auto_falls_back_to_the_demo_and_says_so(source: Source) -> None:
     camera.close()
 
 
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [(["0"], "did not open, so this is the built-in demo: it is busy"), ([], "No camera was found")],
+)
+def test_auto_says_why_it_is_the_demo(
+    source: Source, monkeypatch: pytest.MonkeyPatch, found: list[str], says: str
+) -> None:
+    """A camera that is there and does not open is not called missing."""
+    monkeypatch.setattr("camera.devices", lambda: found)
+
+    def busy(name: str) -> Iterator[Frame]:
+        if name != "demo":
+            raise SourceError("it is busy")
+        return source(name)
+
+    camera = Camera("auto", stub_recognizer(), open_frames=busy)
+    with camera.watch() as viewer:
+        assert says in next(s for s in viewer if s.status == "live").message
+    camera.close()
+
+
+def test_auto_finds_a_camera_of_another_number(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first device does not open the next one is tried, and a camera that comes back as another is found."""
+    monkeypatch.setattr("camera.devices", lambda: ["0", "2"])
+    working = "2"
+
+    def one_works(name: str) -> Iterator[Frame]:
+        for frame in source(name):
+            if name != working:
+                raise SourceError("nothing there")
+            yield frame
+
+    camera = Camera("auto", stub_recognizer(), open_frames=one_works)
+    with camera.watch() as viewer:
+        assert next(s for s in viewer if s.status == "live").source == "2"
+        working = "0"
+        assert next(s for s in viewer if s.status == "live" and s.source != "2").source == "0"
+    camera.close()
+
+
 def test_auto_waits_for_a_camera_that_was_there(source: Source) -> None:
-    """A camera that worked and is unplugged is waited for, not replaced by the demo's face."""
+    """A camera that worked and is unplugged is waited for, not replaced by the demo's face; after a pause too."""
     names: list[str] = []
 
     def noting(name: str) -> Iterator[Frame]:
         names.append(name)
         return source(name)
 
-    camera = Camera("auto", stub_recognizer(), open_frames=noting)
+    camera = Camera("auto", stub_recognizer(), idle_seconds=0.1, open_frames=noting)
     with camera.watch() as viewer:
         next(s for s in viewer if s.status == "live")
         source.fail = SourceError("unplugged")
         next(s for s in viewer if s.status == "error")
         assert eventually(lambda: len(names) >= 3)
+    assert eventually(lambda: camera.snapshot.status == "idle")
+    with camera.watch() as viewer:
+        next(s for s in viewer if s.status == "error")
     camera.close()
-    assert set(names) == {"0"}
+    assert "demo" not in names
 
 
 def test_viewers_are_capped(camera: Camera) -> None:

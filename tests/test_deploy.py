@@ -224,6 +224,8 @@ def test_too_much_from_one_address_is_refused_in_words(front: Front) -> None:
 def test_the_camera_needs_the_token_and_comes_without_delay(front: Front) -> None:
     """Behind nginx the camera is off; with the token its pictures come as they are made; no log has the token."""
     assert front.ask("GET", "/state")[0] == 403
+    with closing(http.client.HTTPConnection("127.0.0.1", front.plain, timeout=10)) as line:
+        assert answer_of(line, "GET", f"/?token={TOKEN}", b"", {})[0] == 301
     status, headers, _ = front.ask("GET", f"/?token={TOKEN}")
     assert (status, "Secure" in headers["Set-Cookie"]) == (302, True)
     with closing(front.connection()) as line:
@@ -233,6 +235,7 @@ def test_the_camera_needs_the_token_and_comes_without_delay(front: Front) -> Non
         received = b""
         while received.count(b"Content-Length") < 5:
             received += stream.read(10_000)
+    assert "GET / 301" in front.log.read_text()
     assert "/?" not in front.log.read_text()
     assert TOKEN not in front.log.read_text()
 

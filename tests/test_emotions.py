@@ -122,6 +122,21 @@ def test_the_mood_outlasts_the_face_for_a_while() -> None:
     assert readings[-1] is None
 
 
+@pytest.mark.parametrize("rules", [RULES, Smoothing(forget=0)], ids=["as it is", "forgets at once"])
+def test_few_pictures_do_not_flicker(rules: Smoothing) -> None:
+    """With a face in sight a mood and its songs stay as long with a picture each four seconds as with ten a second."""
+    film = [sure_of(Emotion.SAD), sure_of(Emotion.ANGRY), sure_of(Emotion.SAD), sure_of(Emotion.ANGRY)]
+    assert {r.songs for r in watch(film, 1 / 4, rules)} == {Emotion.SAD}
+    assert {r.emotion for r in watch(film, 1 / 4, rules)} == {Emotion.SAD}
+    assert watch([*film, sure_of(Emotion.ANGRY)], 1 / 4, rules)[-1].songs is Emotion.ANGRY
+
+
+def test_a_face_after_a_long_time_is_read_afresh() -> None:
+    """Somebody who comes back after a minute without pictures does not wait for a mood."""
+    readings = watch([sure_of(Emotion.HAPPY), sure_of(Emotion.SAD)], 1 / 60)
+    assert readings[1].emotion is Emotion.SAD
+
+
 def test_smoothing_follows_the_clock_not_the_frame_rate() -> None:
     """Five and fifty predictions a second end at the same reading."""
     ends = [

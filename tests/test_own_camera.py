@@ -121,6 +121,10 @@ WATCHED = """
         return ask(address, options);
     };
 """
+HIDDEN = """hidden => {
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+}"""
 LISTENING = """() => {
     window.heard = [];
     const notice = document.getElementById('notice');
@@ -220,8 +224,36 @@ def test_a_camera_in_use_can_be_tried_again(happy: Any, site: Site) -> None:
         assert eventually(lambda: "in use by another program" in visitor.says())
         visitor.page.evaluate("busy = false")
         visitor.page.locator("#retry").click()
+        assert visitor.page.evaluate("document.activeElement.id") == "pause"
         assert eventually(lambda: visitor.mood() == "happy", 20)
         assert visitor.says() == ""
+
+
+def test_a_camera_that_was_denied_is_asked_for_by_a_click_alone(happy: Any, site: Site) -> None:
+    """Coming back to the page asks nobody again, and it still says why there is no picture; its buttons do ask."""
+    denied = """
+        window.asked = 0;
+        navigator.mediaDevices.getUserMedia = () => {
+            asked += 1;
+            return Promise.reject(new DOMException('', 'NotAllowedError'));
+        };
+    """
+    with visiting(happy, f"{site.address}/?way=mine", denied) as visitor:
+
+        def is_told(times: int) -> bool:
+            return eventually(lambda: "Allow it" in visitor.says() and visitor.page.evaluate("asked") == times)
+
+        visitor.start()
+        assert is_told(1)
+        visitor.page.evaluate(HIDDEN, True)
+        visitor.page.evaluate(HIDDEN, False)
+        visitor.page.wait_for_timeout(300)
+        assert is_told(1)
+        visitor.page.locator("#retry").click()
+        assert is_told(2)
+        visitor.page.locator("#pause").click()
+        visitor.page.locator("#pause").click()
+        assert is_told(3)
 
 
 def test_an_insecure_origin_is_said_before_anything_is_asked(happy: Any, site: Site) -> None:
@@ -240,14 +272,12 @@ def test_an_insecure_origin_is_said_before_anything_is_asked(happy: Any, site: S
 
 def test_a_hidden_page_and_a_pause_release_the_camera(happy: Any, site: Site) -> None:
     """Hidden or paused, the page sends nothing and the light is out; shown or resumed, it goes on."""
-    hidden = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
-    hidden += " document.dispatchEvent(new Event('visibilitychange')); }"
     with visiting(happy, f"{site.address}/?way=mine") as visitor:
         visitor.start()
         assert eventually(lambda: visitor.mood() == "happy", 20)
         pause = visitor.page.locator("#pause")
         for off, on in (
-            (lambda: visitor.page.evaluate(hidden, True), lambda: visitor.page.evaluate(hidden, False)),
+            (lambda: visitor.page.evaluate(HIDDEN, True), lambda: visitor.page.evaluate(HIDDEN, False)),
             (pause.click, pause.click),
         ):
             off()
@@ -342,13 +372,15 @@ def test_the_ways_say_what_they_are(happy: Any, site: Site) -> None:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one.jpg (happy), two.jpg (happy, and sad: larger) and words.txt."""
+    """A folder with one.jpg (happy), two.jpg (happy, and sad: larger), edge.jpg (one at the right) and words.txt."""
     folder = tmp_path_factory.mktemp("photos")
     one, other = looking(Emotion.HAPPY), looking(Emotion.SAD)
     small = cv2.resize(one, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
     wall = cv2.copyMakeBorder(small, 480 - small.shape[0], 0, 0, 0, cv2.BORDER_REPLICATE)
     cv2.imwrite(str(folder / "one.jpg"), one)
     cv2.imwrite(str(folder / "two.jpg"), np.hstack([wall, other]))
+    tiny = cv2.resize(one[:, :460], None, fx=0.2, fy=0.2, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(folder / "edge.jpg"), cv2.copyMakeBorder(tiny, 200, 200, 500, 0, cv2.BORDER_REPLICATE))
     (folder / "words.txt").write_text("a face, in words")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
     return folder
@@ -371,6 +403,17 @@ def test_all_faces_of_a_photo_can_be_chosen(happy: Any, site: Site, photos: Path
         visitor.page.locator("#room button").click()
         assert "room" in visitor.page.locator("#lead").inner_text()
         assert visitor.mood() in set(EMOTIONS)
+
+
+def test_a_label_at_the_edge_is_not_cut_off(happy: Any, site: Site, photos: Path) -> None:
+    """The mood of a small face at the picture's right edge can be read."""
+    with visiting(happy, f"{site.address}/photo", viewport={"width": 360, "height": 640}) as visitor:
+        visitor.page.set_input_files("#picture", photos / "edge.jpg")
+        label, stage = visitor.page.locator("#faces .mark span"), visitor.page.locator("#stage").bounding_box()
+        assert eventually(lambda: label.count() == 1)
+        box = label.bounding_box()
+        assert box["x"] >= stage["x"]
+        assert box["x"] + box["width"] <= stage["x"] + stage["width"]
 
 
 def test_a_photo_is_pasted_or_dropped(happy: Any, site: Site, photos: Path) -> None:

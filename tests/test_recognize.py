@@ -129,6 +129,18 @@ def test_a_picture_without_a_face(client: FlaskClient) -> None:
         assert "Set-Cookie" not in answer.headers
 
 
+@pytest.mark.parametrize("size", [(1, 2700), (2700, 1), (5, 13_000)])
+def test_a_picture_like_a_thread_is_one(size: tuple[int, int]) -> None:
+    """However narrow, it is read and shown, with nobody on it."""
+    app = create_app({"SOURCE": "none", "SECRET_KEY": KEY})
+    content = saved(Image.new("RGB", size), "PNG")
+    assert post(app.test_client(), content).json["image"] == {"width": size[0], "height": size[1]}
+    shown = app.test_client().post("/photo", data={"picture": (io.BytesIO(content), "thread.png")})
+    assert shown.status_code == 200
+    assert "No face was found" in shown.text
+    app.extensions["visage"].close()
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_a_turned_picture_is_upright(client: FlaskClient, kind: str, orientation: int) -> None:
@@ -267,7 +279,16 @@ def test_a_bomb_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> N
             decode_still(content)
 
 
-@pytest.mark.parametrize("kind", ["image/gif", "text/plain", "application/json", "", "application/octet-stream"])
+@pytest.mark.parametrize("kind", ["image/jpg", "image/heic", "", "application/octet-stream"])
+def test_the_bytes_say_what_a_picture_is(client: FlaskClient, kind: str) -> None:
+    """Whatever picture it is called, or nothing, a JPEG is read, and a photo of another kind is named."""
+    assert post(client, picture(), kind).status_code == 200
+    answer = post(client, b"\x00\x00\x00\x18ftypheic", kind)
+    assert answer.status_code == 415
+    assert "HEIC" in answer.json["error"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/x-www-form-urlencoded", "video/mp4"])
 def test_other_content_types_are_refused(client: FlaskClient, kind: str) -> None:
     """A 415 that names what is taken."""
     answer = post(client, picture(), kind)

@@ -340,6 +340,21 @@ def _takes_a_line(client: socket.socket) -> bool:
     return True
 
 
+def test_a_request_that_came_whole_is_answered_however_long_that_takes() -> None:
+    """A playlist whose features a service is slow to give: the page comes in the end."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        running(
+            VISAGE_SOURCE="none",
+            VISAGE_STALL="1",
+            VISAGE_LOOKUP=f"http://127.0.0.1:{silent.getsockname()[1]}",
+        ) as site,
+    ):
+        form = b"lookup=yes&songs=https://open.spotify.com/track/0snQkGI5qnAmohLE7jTsTn"
+        with urllib.request.urlopen(f"{site.address}/split", form, timeout=30) as answer:
+            assert b"cannot be reached" in answer.read()
+
+
 # -- what the terminal is told
 
 

@@ -23,6 +23,7 @@ LARGEST = 15 * 1024 * 1024  # bytes of a picture
 FORM = 64 * 1024  # bytes of a form around it
 LARGE_BYTES, LARGE_PIXELS = 512 * 1024, 2_000_000  # what is more than this is a photo and waits with photos
 KINDS = ("image/jpeg", "image/png", "image/webp")
+UNNAMED = ("", "application/octet-stream")  # sent where a picture's kind is not known
 Seen = TypeVar("Seen")
 
 
@@ -110,7 +111,7 @@ def _length() -> int:
 def _content() -> bytes:
     """The picture's bytes, from the body or from a form's file."""
     try:
-        if request.mimetype in KINDS:
+        if request.mimetype.startswith("image/") or request.mimetype in UNNAMED:  # its bytes say what it is
             return request.get_data(cache=False)
         if request.mimetype == "multipart/form-data":
             sent = request.files.get("picture")
