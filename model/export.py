@@ -28,6 +28,7 @@ from model.demo import LOOP_SECONDS, demo_frame
 from model.emotions import EMOTIONS
 from model.faces import to_grey
 from model.figures import Report, expected_calibration_error, report
+from model.mirror import tie
 from model.network import build_network, with_probabilities
 from model.recognizer import WEIGHTS, KerasClassifier, LiteRTClassifier, classify_in_batches
 from model.train import Settings, weights_of
@@ -193,6 +194,7 @@ def export(
         network = mixed(network, mix, share)
     if mean_from or mix:
         network = with_new_norms(network, norm_pictures(data, settings))
+    tie(network)  # means and variances inside are measured, and of two halves that should be alike never quite are
     validation = fer2013.load(data, "test")
     logits = network.predict(validation.pixels[..., None].astype(np.float32), batch_size=256, verbose=0)
     temperature = fitted_temperature(logits, validation.labels)

@@ -54,7 +54,8 @@ def with_probabilities(network: keras.Model, temperature: float = 1.0) -> keras.
 def _convolve(
     x: keras.KerasTensor, width: int, name: str, strides: int = 1, last_of_block: bool = False
 ) -> keras.KerasTensor:
-    x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, name=name)(x)
+    size = 3 if strides == 1 else 4  # 3 would take an even picture's columns from the left alone
+    x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False, name=name)(x)
     x = layers.BatchNormalization(gamma_initializer="zeros" if last_of_block else "ones", name=f"{name}_norm")(x)
     return x if last_of_block else layers.ReLU()(x)
 

@@ -27,11 +27,12 @@ from model.augment import augment, no_faces
 from model.emotions import EMOTIONS
 from model.ferplus import Ballot, load_ballot
 from model.fused_norm import fuse_norms
+from model.mirror import tie
 from model.network import BLOCKS, DROPOUT, WIDTHS, build_network
 
 logger = logging.getLogger(__name__)
 
-COUNTS = ("epochs", "batch", "scenes", "side", "merged")
+MAY_BE_NONE = ("keep_from", "seed")  # of the whole numbers, which all others count something
 SHARES = ("label_share", "smoothing", "teacher_share", "dropout", "no_faces")
 CHOICES = {"votes": ("shares", "labels"), "precision": ("float32", "mixed_bfloat16", "mixed_float16")}
 
@@ -277,6 +278,7 @@ def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
     keras.mixed_precision.set_global_policy(settings.precision)
     network = build_network(settings.widths, settings.blocks, settings.dropout)
     fuse_norms(network)
+    tie(network)
     steps, warm_up = settings.epochs * steps_an_epoch, max(1, int(settings.warm_up * steps_an_epoch))
     optimizer = keras.optimizers.SGD(
         WarmCosine(settings.peak_rate, warm_up, steps, settings.last_rate),
@@ -314,12 +316,15 @@ def train(
     start = begin(run, settings, resume)
     keras.utils.set_random_seed(settings.seed)
     pixels, targets, validation = training_set(data, ferplus, settings, devices)
+    if len(pixels) < settings.batch:
+        raise SystemExit(f"{len(pixels)} training pictures fill no batch of {settings.batch}: choose a smaller --batch")
     batches = Batches(pixels, targets, settings, epoch=start)
     network = compiled(settings, len(batches))
     if start:
         run.continue_in(network)
     elif settings.start:
         begin_with(network, Path(settings.start))
+        tie(network)
     logger.info("%d pictures, %d parameters, %s", len(pixels), network.count_params(), keras.backend.backend())
     network.fit(
         batches,
@@ -345,7 +350,8 @@ def chosen_settings(chosen: argparse.Namespace, kind: Any) -> Any:
 def check(settings: Any) -> None:
     """SystemExit unless counts are at least one, shares at most one, and no number is negative."""
     for name, value in vars(settings).items():
-        least, most = int(name in COUNTS), 1 if name in SHARES else sys.float_info.max
+        least = int(isinstance(value, int) and name not in MAY_BE_NONE)
+        most = 1 if name in SHARES else sys.float_info.max
         if isinstance(value, int | float) and not least <= value <= most:
             wanted = f"{least} to 1" if name in SHARES else f"{least} or more"
             raise SystemExit(f"--{name.replace('_', '-')} is {value}: choose {wanted}")
@@ -363,7 +369,10 @@ def begin(run: Run, settings: Any, resume: bool) -> int:
         return run.epochs_done()
     if run.checkpoint.exists():
         raise SystemExit(f"{run.folder} holds a run already: add --resume, or choose another --out")
-    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise SystemExit(f"{run.folder} is a file: choose another --out") from error
     saved.write_text(json.dumps(ours, indent=2))
     return 0
 

@@ -193,6 +193,7 @@ ASIDE = {
     "fused_norm",
     "make_demo",
     "mine_detector",
+    "mirror",
     "network",
     "plots",
     "robustness",

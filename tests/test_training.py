@@ -131,6 +131,50 @@ def test_any_folder_of_emotions_can_be_measured(tmp_path: Path) -> None:
     assert {EMOTIONS[label] for label in faces.labels} == {Emotion.SAD, Emotion.HAPPY}
 
 
+@pytest.mark.parametrize(
+    ("folders", "train", "test"),
+    [
+        (("train", "test"), "train", "test"),
+        (("Training", "PublicTest", "PrivateTest"), "Training", "PublicTest"),
+        (("TRAIN", "Val"), "TRAIN", "Val"),
+        (("train", "val", "test"), "train", "test"),
+        (("training", "validation", "PrivateTest"), "training", "validation"),
+        (("Alice",), "Alice", "Alice"),
+        (("PrivateTest",), "PrivateTest", "PrivateTest"),
+        (("train", "PrivateTest"), "train", None),
+    ],
+)
+def test_a_split_is_one_folder(tmp_path: Path, folders: tuple[str, ...], train: str, test: str | None) -> None:
+    """However the splits' folders are called, no picture is in two; FER2013's last split is in none, or alone."""
+    for i, name in enumerate(folders):
+        (tmp_path / name / "sad").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name / "sad" / "a.png"), picture(i))
+    assert fer2013.load(tmp_path, "train").names == (f"{train}/sad/a.png",)
+    if test:
+        assert fer2013.load(tmp_path, "test").names == (f"{test}/sad/a.png",)
+    else:
+        with pytest.raises(fer2013.DataError, match="no pictures"):
+            fer2013.load(tmp_path, "test")
+
+
+@pytest.mark.parametrize(("folders", "named"), [(("train", "Prueba"), "Prueba/"), (("", "test"), "./")])
+def test_a_folder_of_no_known_split_is_named(tmp_path: Path, folders: tuple[str, ...], named: str) -> None:
+    """Beside other splits a folder could be either: it is asked what it is, rather than read as both."""
+    for name in folders:
+        (tmp_path / name / "sad").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name / "sad" / "a.png"), picture(1))
+    with pytest.raises(fer2013.DataError, match=f"under {named}[?] Call the folders train and test"):
+        fer2013.load(tmp_path, "test")
+
+
+def test_what_a_mac_adds_to_a_zip_is_no_split(folder: Path, tmp_path: Path) -> None:
+    """A zip of emotions with a Mac's __MACOSX beside them is read whole."""
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as file:
+        file.write(next(folder.rglob("*.png")), "sad/a.png")
+        file.writestr("__MACOSX/sad/._a.png", b"no picture")
+    assert fer2013.load(tmp_path / "mac.zip", "test").names == ("sad/a.png",)
+
+
 def test_broken_pictures_and_unknown_folders_are_named(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +234,15 @@ def test_votes_become_shares(tmp_path: Path) -> None:
     assert ballot.shares[0].sum() == pytest.approx(1)
     assert ballot.shares[1:].sum() == 0
     assert ballot.saw_no_face.tolist() == [0, 10, 0]
+
+
+@pytest.mark.parametrize("row", [",0,6,2,0,0,0,0,1,1,0,2", "happy/Training_1.png,0,6", "a.png,x,6,2,0,0,0,0,1,1,0,2"])
+def test_a_broken_row_of_votes_is_named(tmp_path: Path, row: str) -> None:
+    """A row without a picture's name, one that ends early and one with a word for a number are refused by line."""
+    path = tmp_path / "ferplus.csv"
+    path.write_text(f"file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF,match\n{row}\n")
+    with pytest.raises(fer2013.DataError, match=r"line 2 is broken .*: restore the file, or mend or delete the line"):
+        load_ballot(path, ("happy/Training_1.png",))
 
 
 def test_votes_become_the_labels_that_pictures_of_such_votes_have() -> None:
@@ -427,6 +480,16 @@ def test_a_run_is_not_overwritten_or_resumed_as_another(trained: Path, folder: P
     assert "other settings" in refused("model.train", *other)
 
 
+def test_a_run_that_cannot_begin_is_explained(folder: Path, tmp_path: Path) -> None:
+    """Too few pictures for one batch, and a file where the run's folder should be."""
+    few = refused("model.train", "--data", folder, "--out", tmp_path / "few", *TINY, "--batch", 64, "--rarity", 0)
+    assert few == "28 training pictures fill no batch of 64: choose a smaller --batch"
+    (tmp_path / "file").write_text("mine")
+    assert "is a file: choose another --out" in refused(
+        "model.train", "--data", folder, "--out", tmp_path / "file", *TINY
+    )
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "wanted"),
     [
@@ -470,13 +533,16 @@ def test_export_refuses_what_is_no_run(folder: Path, tmp_path: Path) -> None:
 
 
 def test_export_writes_four_files_that_agree(trained: Path, folder: Path, tmp_path: Path) -> None:
-    """An export into a new place has both networks, golden answers and a card, and loads."""
+    """An export into a new place has both networks, golden answers and a card, and answers mirror images alike."""
     out = tmp_path / "new" / "weights"
     done = run("model.export", "--run", trained, "--data", folder, "--out", out)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {"emotion.keras", "emotion.tflite", "golden.npz", "emotion.json"}
     assert check_labels(out)["labels"] == list(EMOTIONS)
-    assert load_recognizer("litert", out).classify(np.zeros((2, 48, 48, 1), np.float32)).shape == (2, 7)
+    faces = fer2013.load(folder, "test").pixels[..., None].astype(np.float32)
+    answers, mirrored = (load_recognizer("litert", out).classify(view) for view in (faces, faces[:, :, ::-1]))
+    assert answers.shape == (28, 7)
+    np.testing.assert_allclose(answers, mirrored, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
@@ -599,7 +665,7 @@ def test_the_shipped_card_is_complete() -> None:
     assert card["labels"] == list(EMOTIONS)
     assert {"settings", "seed", "data", "validation", "temperature"} <= card.keys()
     assert card["validation"]["n"] == 3583
-    assert card["validation"]["accuracy"] >= 0.62
+    assert card["validation"]["accuracy"] >= 0.70
     assert card["float32_accuracy"] - card["validation"]["accuracy"] <= 0.003
 
 
