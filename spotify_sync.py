@@ -27,7 +27,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.emotions import EMOTIONS, Emotion
-from songs.catalog import Track, append_tracks, read_tracks, replace_text, take_any_title, write_tracks
+from songs.catalog import (
+    SYNCED,
+    Track,
+    append_tracks,
+    list_of,
+    read_tracks,
+    replace_text,
+    take_any_title,
+    write_tracks,
+)
 from songs.spotify import (
     LOG_IN,
     CannotRunError,
@@ -49,7 +58,6 @@ from songs.spotify import (
 
 HERE = Path(__file__).resolve().parent
 PLAYLISTS = "playlists.json"  # in the songs folder: which playlists make which list
-SYNCED = "synced.json"  # beside it: when each list was fetched, and from what
 OLDEST_COPY = timedelta(days=30)  # an unchanged list is fetched again all the same: its songs may have gone
 LOGIN_LASTS = timedelta(days=180)
 COPY_IT = (
@@ -370,7 +378,7 @@ class Refresh:
     def _refreshed(self, emotion: Emotion, playlists: Sequence[str]) -> str:
         path = list_of(self.folder, emotion)
         now = {playlist: self.snapshots.get(playlist, "") for playlist in playlists}
-        if songs_on_disk(path) and self._unchanged(notes_of(self.folder, [emotion])[emotion], now):
+        if self._unchanged(notes_of(self.folder, [emotion])[emotion], now) and songs_on_disk(path):
             return "unchanged"
         started = datetime.now(UTC)
         songs: list[Song] = []
@@ -392,7 +400,7 @@ class Refresh:
             line += "; Spotify gave only the first part of the playlist, so the old songs stay"
         if self.dry_run:
             return "\n".join([f"would have {line}", *difference(before, tracks)])
-        if keep and path.exists():
+        if keep:
             append_tracks(path, new)
         else:
             write_tracks(path, tracks)
@@ -401,7 +409,7 @@ class Refresh:
         return line
 
     def _unchanged(self, note: Note, now: Mapping[str, str]) -> bool:
-        """Whether the list on disk is what a fetch would bring."""
+        """Whether a fetch would bring what the note says was brought."""
         as_asked = self.append or note.mode == "replace"
         return note.playlists == now and all(now.values()) and as_asked and note.age < OLDEST_COPY
 
@@ -499,10 +507,6 @@ def unique(songs: Iterable[Song], left_out: Counter[str]) -> list[Track]:
 def not_in(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
     seen = {name for track in old for name in names(track)}
     return [track for track in tracks if not names(track) & seen]
-
-
-def list_of(folder: Path, emotion: Emotion) -> Path:
-    return folder / f"{emotion}.csv"
 
 
 def songs_on_disk(path: Path, strict: bool = False) -> list[Track]:

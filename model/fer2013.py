@@ -11,7 +11,8 @@ import csv
 import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -66,10 +67,10 @@ def load(source: Path, split: str) -> FaceSet:
     try:
         if source.suffix == ".csv":
             return _stack(_csv_rows(source, split), source)
-        files = _zip_files if source.suffix == ".zip" else _folder_files
-        above = {path.parent.parent.name for path, _ in files(source) if path.parent.name in set(EMOTIONS)}
-        folder = _folder_of(split, above, source)
-        return _stack(_decoded(_in_folder(folder, files(source), source)), source)
+        with _files(source) as files:
+            above = {path.parent.parent.name for path, _ in files if path.parent.name in set(EMOTIONS)}
+            folder = _folder_of(split, above, source)
+            return _stack(_decoded(_in_folder(folder, files, source)), source)
     except UNREADABLE as error:
         raise DataError(f"{source} cannot be read to its end ({error}): mend it, or download it again") from error
 
@@ -99,18 +100,17 @@ _CODES = {str(code): emotion for code, emotion in enumerate(EMOTIONS)}
 File = tuple[PurePosixPath, Callable[[], bytes]]
 
 
-def _folder_files(folder: Path) -> Iterator[File]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
-            yield PurePosixPath(path.relative_to(folder).as_posix()), path.read_bytes
-
-
-def _zip_files(path: Path) -> Iterator[File]:
-    with zipfile.ZipFile(path) as archive:
-        for name in sorted(archive.namelist()):
-            member = PurePosixPath(name)
-            if member.suffix.lower() in SUFFIXES and "__MACOSX" not in member.parts:  # what a Mac adds is no picture
-                yield member, partial(archive.read, name)
+@contextmanager
+def _files(source: Path) -> Iterator[list[File]]:
+    """The pictures of a folder or a zip by name, each with what reads it."""
+    if source.suffix != ".zip":
+        paths = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES]
+        yield [(PurePosixPath(path.relative_to(source).as_posix()), path.read_bytes) for path in paths]
+        return
+    with zipfile.ZipFile(source) as archive:
+        members = [(PurePosixPath(name), partial(archive.read, name)) for name in sorted(archive.namelist())]
+        ours = [one for one in members if "__MACOSX" not in one[0].parts]  # what a Mac adds is no picture
+        yield [(path, read) for path, read in ours if path.suffix.lower() in SUFFIXES]
 
 
 def _folder_of(split: str, above: set[str], source: Path) -> str | None:
@@ -126,7 +126,7 @@ def _folder_of(split: str, above: set[str], source: Path) -> str | None:
     return there.pop() if unknown else next((name for name in FOLDERS[split] if name in there), None)
 
 
-def _in_folder(folder: str | None, files: Iterator[File], source: Path) -> Iterator[tuple[str, Emotion, bytes]]:
+def _in_folder(folder: str | None, files: Iterable[File], source: Path) -> Iterator[tuple[str, Emotion, bytes]]:
     """The files of the emotions that stand in folders of this (lower-case) name."""
     unknown: set[str] = set()
     for path, read in files:

@@ -324,7 +324,6 @@ def train(
         run.continue_in(network)
     elif settings.start:
         begin_with(network, Path(settings.start))
-        tie(network)
     logger.info("%d pictures, %d parameters, %s", len(pixels), network.count_params(), keras.backend.backend())
     network.fit(
         batches,

@@ -1,7 +1,7 @@
 """The song lists: an emotion in, its playlist out. The only reader and writer of the CSVs.
 
 A list is `<emotion>.csv`: UTF-8, a header, one line a song, with `COLUMNS` and perhaps `MEASURES`. Other columns may
-be there and are not read. `synced.json` beside the lists says when each was last fetched.
+be there and are not read. `SYNCED` beside the lists says when each was last fetched.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ MEASURES = ("valence", "energy")  # how a song sounds, 0 to 1, where somebody kn
 LONGEST_TEXT = 300  # characters
 LONGEST_SONG = 24 * 60 * 60 * 1000  # milliseconds; anything above is no song
 REASONS_LOGGED = 20
+SYNCED = "synced.json"  # beside the lists: when each was fetched, and from what
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -101,14 +102,19 @@ class Catalog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lists = {e: _Remembered[tuple[Track, ...]](folder / f"{e}.csv", _songs, ()) for e in EMOTIONS}
-        self._synced = _Remembered[Mapping[str, str]](folder / "synced.json", _fetch_times, {})
+        self._lists = {e: _Remembered[tuple[Track, ...]](list_of(folder, e), _songs, ()) for e in EMOTIONS}
+        self._synced = _Remembered[Mapping[str, str]](folder / SYNCED, _fetch_times, {})
         self._lock = threading.Lock()
 
     def playlist(self, emotion: Emotion) -> Playlist:
         """The songs for an emotion, as its list stands now. Never raises on what a file holds."""
         with self._lock:
             return Playlist(emotion, self._lists[emotion].value(), self._synced.value().get(emotion))
+
+
+def list_of(folder: Path, emotion: Emotion) -> Path:
+    """Where a folder has the list of an emotion."""
+    return folder / f"{emotion}.csv"
 
 
 def read_tracks(path: Path) -> tuple[list[Track], list[str]]:
@@ -140,8 +146,11 @@ def write_tracks(path: Path, tracks: Iterable[Track]) -> None:
 def append_tracks(path: Path, tracks: Iterable[Track]) -> None:
     """Add songs to a list, all at once or not at all; lines that are no songs, and columns that are not ours, stay.
 
-    Raises OSError, and ValueError if it is no song list.
+    Where there is no list one begins. Raises OSError, and ValueError if it is no song list.
     """
+    if not path.exists():
+        write_tracks(path, tracks)
+        return
     text = path.read_bytes().decode(errors="surrogateescape")
     lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
     first = next((n for n, line in enumerate(lines) if line.strip("\ufeff \t")), 0)
@@ -157,7 +166,7 @@ def append_tracks(path: Path, tracks: Iterable[Track]) -> None:
 
 def forget_fetch(path: Path) -> None:
     """Say no longer that a list was fetched, for it will hold songs that no sync brought. Raises OSError."""
-    notes = path.with_name("synced.json")
+    notes = path.with_name(SYNCED)
     with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
         entries = json.loads(notes.read_bytes())
         del entries[path.stem]
@@ -177,6 +186,11 @@ def take_any_title(*streams: TextIO) -> None:
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def close_output() -> None:
+    """Nobody takes any more: what Python would still say on its way out goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def replace_text(path: Path, text: str, errors: str = "strict") -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,17 @@ from pathlib import Path
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, label
-from songs.catalog import Track, append_tracks, forget_fetch, measure, read_tracks, take_any_title, write_tracks
+from songs.catalog import (
+    Track,
+    append_tracks,
+    close_output,
+    forget_fetch,
+    list_of,
+    measure,
+    read_tracks,
+    take_any_title,
+    write_tracks,
+)
 from songs.features import SONG_COLUMNS, artists_in, id_in
 
 NAMES = {  # how tables in circulation call a column
@@ -54,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"{options.table}: {error}")
         return 2
     except BrokenPipeError:  # whoever read the lines has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_output()
     except OSError as error:
         _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         return 2
@@ -83,7 +92,7 @@ def make_playlists(options: argparse.Namespace) -> None:
 
 def check_lists(options: argparse.Namespace) -> None:
     """Name the songs whose labelled mood disagrees with the list they sit in; says nothing else."""
-    lists = {emotion: _listed(options.songs / f"{emotion}.csv") for emotion in EMOTIONS}
+    lists = {emotion: _listed(list_of(options.songs, emotion)) for emotion in EMOTIONS}
     listed = {track.track_id for tracks in lists.values() for track in tracks}
     labelled = {
         track.track_id: (emotion, sure)
@@ -126,7 +135,7 @@ def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tup
 def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append: bool) -> Iterator[str]:
     """Write the lists of a folder that have songs, one by one, and say how each went. Raises TableError and OSError."""
     for emotion in EMOTIONS:
-        path = folder / f"{emotion}.csv"
+        path = list_of(folder, emotion)
         if not chosen[emotion]:
             yield f"{emotion}: no song in the table, the list stays as it is"
             continue
@@ -137,10 +146,7 @@ def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append:
         known = {track.track_id for track in before}
         new = [track for track in chosen[emotion] if track.track_id not in known]
         forget_fetch(path)
-        if append and path.exists():
-            append_tracks(path, new)
-        else:
-            write_tracks(path, new)
+        (append_tracks if append else write_tracks)(path, new)
         yield f"{emotion}: {len(before) + len(new)} songs, {len({track.artist for track in new})} artists among the new"
 
 

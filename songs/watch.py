@@ -30,7 +30,7 @@ from pictures.following import Follower, seen_once
 from pictures.recording import Recording, save_picture
 from pictures.sources import FPS, Showing, SourceError, is_device, is_url, public_name, shown_once
 from pictures.stills import PictureError, Still, decode_image, decode_still
-from songs.catalog import Catalog, take_any_title
+from songs.catalog import Catalog, close_output, take_any_title
 from songs.report import Every, Lines, Sight, Terminal, without_noise
 from songs.saving import UsageError, film_for, path_of, photo_for, photos_for
 
@@ -89,14 +89,14 @@ def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -
         terminal.complain(str(error).replace("VISAGE_SOURCE=demo", "demo"))
         return 1
     except BrokenPipeError:  # whoever read the lines has seen enough
-        _close_output()
+        close_output()
         return 0
     except OSError as error:
-        _close_output()
+        close_output()
         terminal.complain(f"{error.filename or 'the output'}: {error.strerror or error}")
         return 1
     except Stopped as stop:
-        _close_output()
+        close_output()
         return 128 + stop.number
 
 
@@ -354,8 +354,3 @@ def _stop_if_asked() -> None:
     """Stop after all, if a library took the exception of a signal for a failure of its own."""
     if Stopped.asked:
         raise Stopped(Stopped.asked)
-
-
-def _close_output() -> None:
-    """Nobody takes any more: what Python would still say on its way out goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

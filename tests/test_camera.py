@@ -15,7 +15,7 @@ from camera import Camera, TooManyViewersError
 from model.emotions import Emotion
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
-from pictures.sources import SourceError
+from pictures.sources import OpenFrames, SourceError
 from tests.conftest import FixedDetector, Source, StubRecognizer, eventually, grey_frame, stub_recognizer
 from tests.test_pictures import decoded
 
@@ -139,15 +139,20 @@ def test_a_source_that_ends_is_opened_again(camera: Camera, source: Source) -> N
     assert source.opened >= 2
 
 
-def test_auto_falls_back_to_the_demo_and_says_so(source: Source) -> None:
-    """Without a camera, auto shows the demo with a message, as a live picture."""
+def only_demo(source: Source, why: str) -> OpenFrames:
+    """Frames of the demo; any camera does not open, and says why."""
 
-    def only_demo(name: str) -> Iterator[Frame]:
+    def opened(name: str) -> Iterator[Frame]:
         if name != "demo":
-            raise SourceError("no camera")
+            raise SourceError(why)
         return source(name)
 
-    camera = Camera("auto", stub_recognizer(), open_frames=only_demo)
+    return opened
+
+
+def test_auto_falls_back_to_the_demo_and_says_so(source: Source) -> None:
+    """Without a camera, auto shows the demo with a message, as a live picture."""
+    camera = Camera("auto", stub_recognizer(), open_frames=only_demo(source, "no camera"))
     with camera.watch() as viewer:
         live = next(s for s in viewer if s.status == "live")
     assert (live.source, live.message.count("built-in demo")) == ("demo", 1)
@@ -163,13 +168,7 @@ def test_auto_says_why_it_is_the_demo(
 ) -> None:
     """A camera that is there and does not open is not called missing."""
     monkeypatch.setattr("camera.devices", lambda: found)
-
-    def busy(name: str) -> Iterator[Frame]:
-        if name != "demo":
-            raise SourceError("it is busy")
-        return source(name)
-
-    camera = Camera("auto", stub_recognizer(), open_frames=busy)
+    camera = Camera("auto", stub_recognizer(), open_frames=only_demo(source, "it is busy"))
     with camera.watch() as viewer:
         assert says in next(s for s in viewer if s.status == "live").message
     camera.close()
