@@ -261,4 +261,5 @@ def told(job: Callable[[], Any]) -> Any:
     except SyncError as error:
         words = str(error).partition(";")[0]  # what follows is for the terminal
         refused = type(error) is ListError
-        raise PlayerError(f"{words[:1].upper()}{words[1:]}.", 400 if refused else 502) from None
+        words = f"{words[:1].upper()}{words[1:]}{'' if words.endswith('?') else '.'}"
+        raise PlayerError(words, 400 if refused else 502) from None

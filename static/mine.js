@@ -10,9 +10,11 @@ const FASTEST = 100; // milliseconds from one picture to the next
 const SLOWEST = 4000;
 const SHARE = 1.5; // a picture for each so many times an answer takes, so that a slow site is asked less
 const REOPEN = 3000; // milliseconds until a camera that went away is looked for again
+const DARK = 4000; // milliseconds until a camera that opened and sends nothing is said
 const PATIENCE = 2000; // milliseconds: an answer that is lost after so long is said, or so many in a row
 const FAILURES = 2;
 const REFUSALS = 3;
+const NONE = { lead: "Your camera", mood: "No picture" };
 const WANTED = { video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } };
 
 const INSECURE =
@@ -59,7 +61,7 @@ export async function watch(page) {
     close();
     page.phase("lost");
     page.note("picture", GONE);
-    page.show({ lead: "Your camera", mood: "No picture" });
+    page.show(NONE);
     await sleep(REOPEN);
   }
 }
@@ -87,7 +89,7 @@ function refuse(page, failure) {
   refused = failure;
   page.phase("lost");
   page.note("picture", WHY[failure] ?? UNABLE);
-  page.show({ lead: "Your camera", mood: "No picture" });
+  page.show(NONE);
 }
 
 // -- the camera ----------------------------------------------------------------------------------
@@ -99,7 +101,7 @@ async function open(mine) {
     if (round !== mine) return void stop(opened);
     stream = opened;
     $("mirror").srcObject = stream;
-    await $("mirror").play();
+    $("mirror").play().catch(() => {}); // not waited for: it begins with the first picture, which may never come
     return null;
   } catch ({ name }) {
     return NAMESAKES[name] ?? name;
@@ -124,14 +126,16 @@ function stop(opened) {
 async function follow(page, mine) {
   const [track] = stream.getVideoTracks();
   const rate = { trip: 0, least: 0, failures: 0 };
+  const since = performance.now();
   const live = () => round === mine && track.readyState === "live";
-  page.phase("live");
   page.note("picture", "");
   while (live()) {
     const began = performance.now();
-    page.note("camera", track.muted ? MUTE : "");
-    if (track.muted) draw([]);
-    const picture = track.muted ? null : await still();
+    const dark = track.muted || (!hasPicture() && began - since > DARK);
+    page.phase(dark ? "lost" : "live");
+    page.note("camera", dark ? MUTE : "");
+    if (dark) showNothing(page);
+    const picture = dark ? null : await still();
     if (!live()) return; // nothing leaves the page after a pause
     const answer = picture && (await request("/recognize", posting(picture)).catch((error) => error));
     if (!live()) return;
@@ -144,10 +148,12 @@ async function follow(page, mine) {
 
 const posting = (body) => ({ method: "POST", body, headers: { "Content-Type": "image/jpeg" } });
 
+const hasPicture = () => $("mirror").readyState >= HTMLMediaElement.HAVE_CURRENT_DATA;
+
 /** What the mirror shows, small and not mirrored, as JPEG; null before there is a picture. */
 async function still() {
+  if (!hasPicture()) return null;
   const { videoWidth: width, videoHeight: height } = $("mirror");
-  if (!width) return null;
   const scale = Math.min(1, Math.sqrt(AREA / (width * height)));
   [canvas.width, canvas.height] = [Math.round(scale * width), Math.round(scale * height)];
   canvas.getContext("2d").drawImage($("mirror"), 0, 0, canvas.width, canvas.height);
@@ -183,6 +189,11 @@ function show(page, answer, wait) {
   const { faces, image, reading } = answer;
   draw(faces, image);
   page.show({ ...inWords(reading, faces), reading, pace: `Your camera, ${inRate(wait)}` });
+}
+
+function showNothing(page) {
+  draw([]);
+  page.show(NONE);
 }
 
 function complaint(answer) {

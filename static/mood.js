@@ -34,3 +34,10 @@ export function place(mark, [x, y, width, height], image, mirrored = false) {
   mark.classList.toggle("high", y < 0.1 * image.height); // no room above it for its label
   mark.classList.toggle("far", left > 0.6 * image.width); // nor, on a phone, to the right
 }
+
+/** How tall the column beside the songs is: what is taller than the window sticks to its other edge. */
+function measure([{ target }]) {
+  target.style.setProperty("--tall", `${target.offsetHeight}px`);
+}
+
+new ResizeObserver(measure).observe($("watch"));

@@ -7,6 +7,8 @@ const HERE = ""; // the choice of hearing songs on this page
 
 const $ = (id) => document.getElementById(id);
 let csrf = "";
+let lost = false; // whether nobody could say yet who is logged in
+let saving = false;
 
 async function ask(what, body) {
   const options = body && {
@@ -25,8 +27,12 @@ async function attempt(job) {
   try {
     await job();
   } catch (error) {
-    tell(error.name === "Error" ? error.message : "The site does not answer. Please try again.");
+    tell(why(error));
   }
+}
+
+function why(error) {
+  return error.name === "Error" ? error.message : "The site does not answer. Please try again.";
 }
 
 function tell(text, link = null) {
@@ -38,18 +44,31 @@ function show({ logged_in, devices, told, csrf: token }) {
   csrf = token ?? "";
   $("stranger").hidden = logged_in;
   $("known").hidden = !logged_in;
-  const chosen = logged_in ? $("device").value : HERE;
-  const choices = devices.map(({ id, name }) => new Option(name, id));
-  $("device").replaceChildren(new Option("this page", HERE), new Option("my active device", "active"), ...choices);
-  $("device").value = chosen;
-  if ($("device").selectedIndex < 0) $("device").value = HERE;
-  chosenDevice();
+  offer(devices, logged_in ? $("device").selectedOptions[0] : null);
   if (told) tell(told);
 }
 
+/** What a song can sound on. A device that was chosen stays so while it sleeps, or songs would sound elsewhere. */
+function offer(devices, chosen) {
+  const named = devices.map(({ id, name }) => new Option(name, id));
+  const choices = [new Option("this page", HERE), new Option("my active device", "active"), ...named];
+  if (chosen && choices.every(({ value }) => value !== chosen.value)) choices.push(chosen);
+  $("device").replaceChildren(...choices);
+  $("device").value = chosen?.value ?? HERE;
+  chosenDevice();
+}
+
+/** See how things stand: the login, or Spotify on a device, may have come in another window. */
 async function look() {
-  const state = await ask("").catch(() => null);
-  if (state) show(state);
+  try {
+    const state = await ask("");
+    if (lost) tell("");
+    lost = false;
+    show(state);
+  } catch (error) {
+    lost = $("stranger").hidden && $("known").hidden;
+    if (lost) tell(why(error));
+  }
 }
 
 async function logOut() {
@@ -76,9 +95,12 @@ function onSong(event) {
 
 async function save() {
   const { emotion, lifted } = $("songs").querySelector(".list").dataset;
+  if (saving) return;
   if (!emotion) return tell("There is no mood yet.");
+  saving = true;
   tell("Saving.");
-  const { name, url, count } = await ask("/save", { emotion, lifted: lifted === "yes" });
+  const saved = ask("/save", { emotion, lifted: lifted === "yes" });
+  const { name, url, count } = await saved.finally(() => (saving = false));
   const link = Object.assign(document.createElement("a"), { href: url, target: "_blank", rel: "noopener noreferrer" });
   link.textContent = name;
   tell(`${count} ${count === 1 ? "song" : "songs"} saved as`, link);
@@ -89,5 +111,5 @@ $("device").addEventListener("change", chosenDevice);
 $("further").addEventListener("click", next);
 $("save").addEventListener("click", () => attempt(save));
 $("leave").addEventListener("click", () => attempt(logOut));
-document.addEventListener("visibilitychange", () => document.hidden || !csrf || look()); // Spotify opened meanwhile
+document.addEventListener("visibilitychange", () => document.hidden || look());
 look();

@@ -19,7 +19,9 @@ let watching = false; // and not hidden
 let hiding = 0;
 let seen = ""; // the mood whose songs fit what was seen last
 let following = false;
-let pinned = list().chosen ? list().emotion : null;
+let pinned = list().chosen ? list().emotion : null; // the mood that was chosen, and the switch, as they are shown
+let lifted = $("lift").checked;
+let wished = pinned; // the mood asked for last; the switch itself stands as it was asked for
 
 // -- watching ------------------------------------------------------------------------------------
 
@@ -116,9 +118,9 @@ function note(about, text) {
 
 // -- the songs -----------------------------------------------------------------------------------
 
-/** Where the songs are for the mood that is chosen, or else seen. */
+/** Where the songs are for the mood that is wished for, or else seen. */
 function address() {
-  return lifting(pinned ? `/songs?emotion=${pinned}` : `/songs?seen=${seen}`);
+  return lifting(wished ? `/songs?emotion=${wished}` : `/songs?seen=${seen}`);
 }
 
 /** An address with the switch in it as it stands, so that a reload or a link keeps it. */
@@ -131,43 +133,46 @@ function lifting(address) {
 
 /** The list follows the face, one at a time, unless a mood is chosen. */
 async function follow() {
-  if (following || pinned || seen === list().emotion) return;
+  if (following || pinned || wished || seen === list().emotion) return;
   following = true;
-  if (!(await tune(true))) await sleep(RETRY_SONGS);
+  if ((await tune(true)) === false) await sleep(RETRY_SONGS);
   following = false;
 }
 
-/** Show the songs that fit; whether they are there. */
+/** Show the songs that fit, or give up the wish: whether they are there, null when a later wish came between. */
 async function tune(onlyAFace = false) {
   const loaded = await loadSongs(address(), onlyAFace);
-  if (loaded !== null) note("songs", loaded ? "" : NO_SONGS);
-  if (loaded) markChips(pinned);
-  return loaded !== false;
+  if (loaded === null) return null;
+  if (loaded) [pinned, lifted] = [wished, $("lift").checked];
+  else [wished, $("lift").checked] = [pinned, lifted];
+  note("songs", loaded ? "" : NO_SONGS);
+  markChips(pinned);
+  return loaded;
 }
 
-async function choose(event) {
+/** Turn to a mood, or with null to the face. The address then says what is shown, also after a Back that failed. */
+async function turnTo(emotion) {
+  wished = emotion;
+  if ((await tune()) === null) return;
+  const said = new URLSearchParams(location.search).get("emotion");
+  if (said === pinned) history.replaceState(null, "", lifting(location));
+  else history.pushState(null, "", lifting(pinned ? `/?emotion=${pinned}` : "/"));
+}
+
+function choose(event) {
   const link = event.target.closest("a");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  const before = pinned;
-  pinned = link.dataset.emotion ?? null;
-  if (!(await tune())) pinned = before;
-  else if (lifting(link.href) !== location.href) history.pushState(null, "", lifting(link.href));
-}
-
-async function lift() {
-  if (await tune()) history.replaceState(null, "", lifting(location.href));
-  else $("lift").checked = !$("lift").checked;
+  turnTo(link.dataset.emotion ?? null);
 }
 
 /** Back and forward go through the moods that were chosen. */
 function goBack() {
   const asked = new URLSearchParams(location.search);
-  const [chosen, lifted] = [asked.get("emotion"), asked.get("lift") === "1"];
-  if (chosen === pinned && lifted === $("lift").checked) return;
-  pinned = chosen;
-  $("lift").checked = lifted;
-  tune();
+  const [chosen, lift] = [asked.get("emotion"), asked.get("lift") === "1"];
+  if (chosen === wished && lift === $("lift").checked) return;
+  $("lift").checked = lift;
+  turnTo(chosen);
 }
 
 // -- the start -----------------------------------------------------------------------------------
@@ -184,7 +189,7 @@ $("start").addEventListener("click", start);
 $("pause").addEventListener("click", () => (wanted ? pause() : resume()));
 $("retry").addEventListener("click", () => ways[way].retry(screen));
 $("chips").addEventListener("click", choose);
-$("lift").addEventListener("change", lift);
+$("lift").addEventListener("change", () => turnTo(wished));
 addEventListener("popstate", goBack);
 document.addEventListener("visibilitychange", onVisibility);
 seeObstacle();

@@ -8,7 +8,7 @@ const SLOWEST_POLL = 8000;
 const TIMEOUT = 5000;
 const RETRY_SOON = 1500;
 const RETRY_FULL = 10000; // what the site asks for when too many watch
-const IDLE_POLLS = 4; // a camera that sleeps this long although we watch has lost us
+const STILL = 4000; // milliseconds until a picture that stands still is taken for lost
 
 export const grace = 4000; // milliseconds that a hidden page goes on watching
 export const obstacle = () => "";
@@ -18,6 +18,8 @@ let screen = null; // the page, and what may be said on it
 let pictures = 0;
 let retrying = 0;
 let lacking = ""; // why there is no picture
+let still = { wait: STILL }; // the picture that was seen last, since when, and how long it may stay the same
+const brush = Object.assign(document.createElement("canvas"), { width: 64, height: 48 }).getContext("2d");
 
 export function watch(page) {
   screen = page;
@@ -40,7 +42,6 @@ export const retry = openPicture;
 async function keepReading() {
   const mine = (round = Symbol("round"));
   let failures = 0;
-  let idle = 0;
   while (round === mine) {
     const state = await ask("/state").catch((error) => error);
     if (round !== mine) return;
@@ -48,9 +49,8 @@ async function keepReading() {
     if (lost) siteLost(state);
     else if (failures) siteFound();
     failures = lost ? failures + 1 : 0;
-    idle = !lost && state.camera.status === "idle" ? idle + 1 : 0;
-    if (idle && idle % IDLE_POLLS === 0 && !lacking) openPicture();
     if (!lost) show(state);
+    if (!lost && standsStill(state.camera)) openAgain();
     await sleep(Math.min(POLL * 2 ** failures, SLOWEST_POLL));
   }
 }
@@ -88,7 +88,24 @@ function openPicture() {
   lack("");
   pictures += 1; // a new address: a browser may go on with the picture that was lost
   $("video").src = `/video_feed?n=${pictures}`;
+  still.since = performance.now();
   screen.phase("live");
+}
+
+/** Whether the picture stays the same for too long: browsers do not tell a page that a stream ended once it began. */
+function standsStill({ status }) {
+  if ($("video").naturalWidth) brush.drawImage($("video"), 0, 0, brush.canvas.width, brush.canvas.height);
+  const pixels = brush.canvas.toDataURL();
+  const now = performance.now();
+  if (pixels !== still.pixels) still = { pixels, since: now, wait: STILL };
+  const patience = { idle: STILL, live: still.wait }[status] ?? Infinity;
+  return !lacking && now - still.since > patience;
+}
+
+/** What shows something that does not move is opened ever more seldom. */
+function openAgain() {
+  still.wait *= 2;
+  openPicture();
 }
 
 function closePicture(phase) {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
+from model.demo import demo_frame
 from model.emotions import EMOTIONS
 from tests.conftest import eventually
 from tests.fake_embed import SONG, FakeEmbed
@@ -128,6 +129,98 @@ def test_back_leads_through_the_moods_that_were_chosen(page: Any) -> None:
     assert tuned("sad")
 
 
+class Held:
+    """Requests of a page's that wait until the test answers them, or lets all go on."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.waiting, self.closed = page, [], True
+        page.route(address, lambda route: self.waiting.append(route) if self.closed else route.continue_())
+
+    def next(self) -> Any:
+        assert eventually(lambda: self.page.wait_for_timeout(20) or self.waiting)
+        return self.waiting.pop(0)
+
+    def open(self) -> None:
+        self.closed = False
+        for route in self.waiting:
+            route.continue_()
+
+
+def tuned_by_hand(page: Any) -> tuple[str | None, str]:
+    """The mood that the dial says was chosen, and what the address says."""
+    current = page.locator("#chips [aria-current]")
+    assert current.count() == 1
+    return current.get_attribute("data-emotion"), page.evaluate("location.pathname + location.search")
+
+
+def sees(page: Any, emotion: str) -> None:
+    """From now on the site's camera sees this mood, as far as this page hears."""
+    reading = {"emotion": emotion, "confidence": 0.9, "probabilities": dict.fromkeys(EMOTIONS, 0.1)}
+    camera = {"source": "fake", "status": "live", "message": "", "fps": 30}
+    state = {"reading": reading, "faces": [], "camera": camera, "sequence": 1, "songs": emotion}
+    page.route("**/state", lambda route: route.fulfill(json=state))
+
+
+def shows(page: Any, emotion: str) -> bool:
+    return bool(eventually(lambda: page.locator(f"#songs .list[data-emotion={emotion}]").count() == 1))
+
+
+def test_moods_that_could_not_be_fetched_leave_the_page_as_it_was(page: Any) -> None:
+    """Two clicks without an answer pin nothing: dial and address say what is shown, and the songs follow the face."""
+    sees(page, "happy")
+    page.locator("#start").click()
+    assert shows(page, "happy")
+    songs = Held(page, "**/songs?*")
+    for emotion in ("sad", "fear"):
+        page.locator(f"#chips [data-emotion={emotion}]").click()
+    for _ in range(2):
+        songs.next().abort()
+    assert eventually(lambda: "could not be fetched" in page.locator("#notice").inner_text())
+    assert tuned_by_hand(page) == (None, "/")
+    songs.open()
+    sees(page, "surprise")
+    assert shows(page, "surprise")
+    assert eventually(lambda: page.locator("#notice").inner_text() == "")
+
+
+def test_a_switch_that_could_not_lift_goes_back_with_what_was_chosen_meanwhile(page: Any) -> None:
+    """What fails takes back all that was asked for since the list came; what succeeds puts all into the address."""
+    page.locator("#chips [data-emotion=sad]").click()
+    assert shows(page, "sad")
+    songs = Held(page, "**/songs?*")
+    page.locator("#lift").check()
+    page.locator("#chips [data-emotion=fear]").click()
+    for _ in range(2):
+        songs.next().abort()
+    assert eventually(lambda: not page.locator("#lift").is_checked())
+    assert tuned_by_hand(page) == ("sad", "/?emotion=sad")
+    page.locator("#chips [data-emotion=fear]").click()
+    page.locator("#lift").check()
+    songs.open()
+    page.locator("#songs .list[data-lifted][data-emotion=fear]").wait_for()
+    assert eventually(lambda: tuned_by_hand(page) == ("fear", "/?emotion=fear&lift=1"))
+
+
+def test_a_back_that_could_not_be_shown_pins_nothing(page: Any) -> None:
+    """The address goes back to what is shown, the songs go on following the face, and Back can be tried again."""
+    sees(page, "happy")
+    page.locator("#start").click()
+    page.locator("#chips [data-emotion=sad]").click()
+    assert shows(page, "sad")
+    page.locator("#follow").click()
+    assert shows(page, "happy")
+    songs = Held(page, "**/songs?*")
+    page.evaluate("history.back()")
+    songs.next().abort()
+    assert eventually(lambda: tuned_by_hand(page) == (None, "/"))
+    songs.open()
+    sees(page, "surprise")
+    assert shows(page, "surprise")
+    page.evaluate("history.back()")
+    assert shows(page, "sad")
+    assert tuned_by_hand(page) == ("sad", "/?emotion=sad")
+
+
 def test_a_page_shows_no_mood_of_somebody_before(browser: Any, page: Any, site: Site) -> None:
     """While another page watches, or just did, a fresh one has no mood and no songs until it is started."""
     page.locator("#start").click()
@@ -162,6 +255,40 @@ def test_the_ways_to_be_seen_stay_in_their_frame(browser: Any, site: Site, size:
         assert frame["x"] <= box["x"]
         assert box["x"] + box["width"] <= frame["x"] + frame["width"]
         assert way.evaluate("e => e.scrollWidth <= e.clientWidth")
+    context.close()
+
+
+@pytest.mark.parametrize("size", [(1280, 590), (1024, 480)])
+def test_a_low_window_hides_nothing_for_good(browser: Any, site: Site, size: tuple[int, int]) -> None:
+    """Where the camera's column is taller than the window, scrolling brings its end, and the Tab key its beginning."""
+    context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)))
+    page = context.new_page()
+    page.goto(f"{site.address}/?emotion=happy")
+
+    def scrolled_to(end: str) -> bool:
+        page.evaluate("scrollTo(0, 600)")
+        box = page.locator(end).bounding_box()
+        return bool(box["y"] > 0 and box["y"] + box["height"] <= size[1])
+
+    assert eventually(lambda: scrolled_to("#start"))
+    page.locator("#start").click()
+    assert eventually(lambda: scrolled_to("#bars li:last-child"))
+    page.locator("#pause").focus()
+    page.keyboard.press("Shift+Tab")
+    assert eventually(lambda: page.locator("#ways a:focus").bounding_box()["y"] > 0)
+    context.close()
+
+
+@pytest.mark.parametrize("width", [640, 768, 1024, 1280, 1440])
+def test_the_title_has_the_most_room(browser: Any, site: Site, width: int) -> None:
+    """Of the columns with words the title's is the widest, and each column has a head and a cell or neither."""
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto(f"{site.address}/?emotion=happy")
+    script = "(row) => Object.fromEntries([...row.cells].map(cell => [cell.className, cell.offsetWidth]))"
+    heads, cells = (page.locator(f"#songs {part} tr").first.evaluate(script) for part in ("thead", "tbody"))
+    assert heads["title"] > max(heads["artist"], heads["album"])
+    assert heads == cells
     context.close()
 
 
@@ -207,6 +334,55 @@ def test_a_camera_that_may_not_be_watched_is_said(page: Any) -> None:
     assert eventually(lambda: page.locator("#notice").inner_text() == "This camera needs a token.")
     page.locator("#chips [data-emotion=sad]").click()
     assert eventually(lambda: len(links(page)) >= 40)
+
+
+def still_stream() -> dict[str, Any]:
+    """An answer that begins a stream, shows one picture and ends."""
+    jpeg = cv2.imencode(".jpg", demo_frame(0))[1].tobytes()
+    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n--frame\r\n" % (len(jpeg), jpeg)
+    return {"content_type": "multipart/x-mixed-replace; boundary=frame", "body": part}
+
+
+def test_a_picture_that_was_lost_comes_back_while_others_watch(page: Any, site: Site) -> None:
+    """A page whose stream ends is not told, and the camera stays awake for the others: it moves again all the same."""
+    page.locator("#start").click()
+    assert eventually(lambda: site.state()["camera"]["status"] == "live", 20)  # type: ignore[index]
+    other = page.context.new_page()
+    other.goto(site.address)
+    other.route("**/video_feed*", lambda route: route.fulfill(**still_stream()), times=1)
+    other.locator("#start").click()
+    assert eventually(lambda: has_picture(other), 20)
+    lost = pixels(other)
+    assert lost
+    assert eventually(lambda: pixels(other) not in ("", lost), 30)
+
+
+def test_what_stands_still_is_opened_ever_more_seldom(page: Any) -> None:
+    """A picture in which nothing moves may be lost or show a wall: in a minute of polls it is opened a few times."""
+    opened: list[str] = []
+    asked: list[str] = []
+    live = {"source": "wall", "status": "live", "message": "", "fps": 30}
+    state: dict[str, Any] = {"reading": None, "faces": [], "camera": live, "sequence": 1, "songs": None}
+
+    def show_wall(route: Any) -> None:
+        opened.append(route.request.url)
+        route.fulfill(**still_stream())
+
+    def say_live(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json=state)
+
+    def a_minute_has_passed() -> bool:
+        page.clock.run_for(200)
+        return len(asked) > 150
+
+    page.route("**/video_feed*", show_wall)
+    page.route("**/state", say_live)
+    page.clock.install()
+    page.locator("#start").click()
+    assert eventually(lambda: has_picture(page), 20)
+    assert eventually(a_minute_has_passed, 60)
+    assert 3 <= len(opened) <= 8
 
 
 def test_a_site_that_stops_is_said_on_the_page(browser: Any) -> None:
@@ -551,58 +727,160 @@ def test_the_player_on_a_phone_hides_no_song(browser: Any, site: Site, embed: Fa
     context.close()
 
 
-def test_somebody_with_spotify_of_their_own(browser: Any, embed: FakeEmbed, tmp_path: Path) -> None:
-    """Log in, hear a song on a device instead of the page, be told why not, save the mood, log out."""
-    embed.asked = []
-    spotify = FakeSpotify()
-    spotify.devices = [{"id": "kitchen1", "name": "Kitchen", "is_active": False, "is_restricted": False}]
+# -- people's own Spotify
+
+
+@pytest.fixture(scope="module")
+def spotify() -> FakeSpotify:
+    return FakeSpotify()
+
+
+@pytest.fixture(scope="module")
+def own(spotify: FakeSpotify, embed: FakeEmbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with an app at Spotify."""
     with (
         spotify.serving() as base,
         running(
             VISAGE_SOURCE="demo",
             VISAGE_EMBED=embed.address,
-            VISAGE_TOKEN_CACHE=str(tmp_path / "token.json"),
+            VISAGE_TOKEN_CACHE=str(tmp_path_factory.mktemp("own") / "token.json"),
             SPOTIPY_CLIENT_ID="app",
             SPOTIFY_API_BASE=f"{base}/v1",
             SPOTIFY_ACCOUNTS_BASE=base,
-        ) as own,
+        ) as made,
     ):
-        page = browser.new_page()
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(own.address)
-        page.locator("#stranger a").click()
-        assert eventually(lambda: page.locator("#known").is_visible())
-        page.locator("#chips [data-emotion=happy]").click()
-        assert eventually(lambda: len(links(page)) >= 40)
-        listener = Listener(page, embed)
-        songs = listener.list()
+        yield made
 
-        page.locator("#device").select_option(label="Kitchen")
-        listener.press(2)
-        assert eventually(lambda: "plays on Kitchen" in page.locator("#told").inner_text())
-        page.locator("#further").click()
-        assert eventually(lambda: len(spotify.played) == 2)
-        assert spotify.played == [("kitchen1", [f"spotify:track:{songs[n]}"]) for n in (2, 3)]
-        assert embed.asked == []
 
-        page.locator("#device").select_option(label="my active device")
-        listener.press(0)
-        assert eventually(lambda: "No Spotify of yours is active" in page.locator("#told").inner_text())
-
-        page.locator("#device").select_option(label="this page")
-        listener.press(1)
-        assert eventually(lambda: listener.hears() == songs[1])
-
-        page.locator("#save").click()
-        assert eventually(lambda: page.locator("#told a[href*='/playlist/']").count() == 1)
-        [saved] = spotify.lists.values()
-        assert [entry["item"]["id"] for entry in saved.entries if entry] == songs
-
-        assert page.evaluate("document.cookie") == ""
-        page.locator("#leave").click()
-        assert eventually(lambda: page.locator("#stranger").is_visible())
-        assert not page.locator("#known").is_visible()
-        assert eventually(lambda: page.evaluate("document.activeElement.matches('#stranger a')"))
-        page.close()
+@pytest.fixture
+def somebody(browser: Any, own: Site, spotify: FakeSpotify, embed: FakeEmbed) -> Iterator[Any]:
+    """A browser in which nobody is logged in to Spotify yet, at the happy list; there is a device in the kitchen."""
+    embed.asked, spotify.played, spotify.lists = [], [], {}
+    spotify.devices = [{"id": "kitchen1", "name": "Kitchen", "is_active": False, "is_restricted": False}]
+    context = browser.new_context()
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"{own.address}/?emotion=happy")
+    yield page
+    context.close()
     assert wrong == []
+
+
+def log_in(page: Any) -> None:
+    page.locator("#stranger a").click()
+    page.locator("#known").wait_for()
+
+
+def come_back(page: Any) -> None:
+    """As after a while in another window."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def told(page: Any) -> str:
+    return str(page.locator("#told").inner_text()) if page.locator("#told").is_visible() else ""
+
+
+def test_somebody_with_spotify_of_their_own(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
+    """Log in, hear a song on a device instead of the page, be told why not, save the mood, log out."""
+    page = somebody
+    log_in(page)
+    page.locator("#chips [data-emotion=happy]").click()
+    assert eventually(lambda: len(links(page)) >= 40)
+    listener = Listener(page, embed)
+    songs = listener.list()
+
+    page.locator("#device").select_option(label="Kitchen")
+    listener.press(2)
+    assert eventually(lambda: "plays on Kitchen" in told(page))
+    page.locator("#further").click()
+    assert eventually(lambda: len(spotify.played) == 2)
+    assert spotify.played == [("kitchen1", [f"spotify:track:{songs[n]}"]) for n in (2, 3)]
+    assert embed.asked == []
+
+    page.locator("#device").select_option(label="my active device")
+    listener.press(0)
+    assert eventually(lambda: "No Spotify of yours is active" in told(page))
+
+    page.locator("#device").select_option(label="this page")
+    listener.press(1)
+    assert eventually(lambda: listener.hears() == songs[1])
+
+    page.locator("#save").click()
+    assert eventually(lambda: page.locator("#told a[href*='/playlist/']").count() == 1)
+    [saved] = spotify.lists.values()
+    assert [entry["item"]["id"] for entry in saved.entries if entry] == songs
+
+    assert page.evaluate("document.cookie") == ""
+    page.locator("#leave").click()
+    assert eventually(lambda: page.locator("#stranger").is_visible())
+    assert not page.locator("#known").is_visible()
+    assert eventually(lambda: page.evaluate("document.activeElement.matches('#stranger a')"))
+
+
+def test_an_older_tab_hears_of_a_login_and_of_a_logout(somebody: Any) -> None:
+    """At each return a tab sees how things stand, and offers no login to somebody who is logged in."""
+    somebody.locator("#stranger").wait_for()
+    newer = somebody.context.new_page()
+    newer.goto(somebody.url)
+    log_in(newer)
+    come_back(somebody)
+    somebody.locator("#known").wait_for()
+    assert not somebody.locator("#stranger").is_visible()
+    newer.locator("#leave").click()
+    newer.locator("#stranger").wait_for()
+    come_back(somebody)
+    somebody.locator("#stranger").wait_for()
+
+
+def test_no_login_is_offered_until_it_is_known_who_is_logged_in(somebody: Any) -> None:
+    """While the site cannot say, the page says why and offers nothing; the next return finds out."""
+    log_in(somebody)
+    answers = Held(somebody, "**/spotify")
+    somebody.reload()
+    answer = answers.next()
+    assert not somebody.locator("#stranger").is_visible()
+    answer.fulfill(status=503, json={"error": "Spotify takes long to answer."})
+    assert eventually(lambda: told(somebody) == "Spotify takes long to answer.")
+    assert not somebody.locator("#stranger").is_visible()
+    answers.open()
+    come_back(somebody)
+    somebody.locator("#known").wait_for()
+    assert told(somebody) == ""
+
+
+def test_a_device_stays_chosen_while_it_sleeps(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
+    """A song for a device that is gone sounds nowhere else: the page says that it is gone, and keeps the choice."""
+    log_in(somebody)
+    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.locator("#known").wait_for()
+    somebody.locator("#device").select_option(label="Kitchen")
+    kitchen, spotify.devices = spotify.devices, []
+    for _ in range(2):
+        with somebody.expect_response("**/spotify"):
+            come_back(somebody)
+    somebody.locator("#songs .play").nth(0).click()
+    assert eventually(lambda: "That device is gone" in told(somebody))
+    assert embed.asked == []
+    spotify.devices = kitchen
+    with somebody.expect_response("**/spotify"):
+        come_back(somebody)
+    assert eventually(lambda: somebody.locator("#device option").count() == 3)
+    somebody.locator("#songs .play").nth(0).click()
+    assert eventually(lambda: "plays on Kitchen" in told(somebody))
+
+
+def test_two_clicks_save_one_playlist(somebody: Any, spotify: FakeSpotify) -> None:
+    """While a mood is being saved a second click does nothing and takes no focus; later it can be saved again."""
+    log_in(somebody)
+    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.locator("#known").wait_for()
+    saves = Held(somebody, "**/spotify/save")
+    somebody.locator("#save").dblclick()
+    saves.next().continue_()
+    assert somebody.evaluate("document.activeElement.id") == "save"
+    somebody.locator("#told a[href*='/playlist/']").wait_for()
+    assert (saves.waiting, len(spotify.lists)) == ([], 1)
+    saves.open()
+    somebody.locator("#save").click()
+    assert eventually(lambda: len(spotify.lists) == 2)

@@ -302,6 +302,44 @@ def test_a_camera_that_was_unplugged_is_used_again(happy: Any, site: Site) -> No
         assert eventually(lambda: visitor.mood() == "happy" and visitor.says() == "", 20)
 
 
+def test_a_camera_without_a_picture(happy: Any, site: Site) -> None:
+    """One that opens and sends nothing, or falls silent, is said, and no mood stands beside it; both can end."""
+    silent = """
+        const loud = navigator.mediaDevices.getUserMedia;
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            const [track] = (await loud(wanted)).getTracks();
+            window.shown = new MediaStreamTrackGenerator({ kind: 'video' });
+            const pictures = new MediaStreamTrackProcessor({ track }).readable;
+            window.speak = () => void pictures.pipeTo(shown.writable).catch(() => {});
+            return new MediaStream([shown]);
+        };
+    """
+    mute = "(muted) => Object.defineProperty(shown, 'muted', { value: muted, configurable: true })"
+    with visiting(happy, f"{site.address}/?way=mine", silent) as visitor:
+
+        def is_dark() -> bool:
+            return eventually(lambda: "sends no picture" in visitor.says() and visitor.mood() == "no picture", 20)
+
+        def sees() -> bool:
+            return eventually(lambda: visitor.says() == "" and visitor.mood() == "happy", 20)
+
+        visitor.start()
+        assert is_dark()
+        assert visitor.sent == []
+        visitor.page.evaluate("speak()")
+        assert sees()
+        visitor.page.evaluate(mute, True)
+        assert is_dark()
+        assert visitor.box() is None
+        assert "%" not in visitor.page.locator("#reading").inner_text()
+        visitor.page.evaluate(mute, False)
+        assert sees()
+        visitor.page.evaluate(mute, True)
+        assert is_dark()
+        visitor.page.locator("#pause").click()
+        assert (visitor.says(), visitor.mood()) == ("", "paused")
+
+
 def test_a_site_that_is_full_is_asked_less(happy: Any, site: Site) -> None:
     """After a 429 the page waits as long as it was told and goes on; of two in a row it makes no words."""
     refusals = [1, 1]
@@ -381,6 +419,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cv2.imwrite(str(folder / "two.jpg"), np.hstack([wall, other]))
     tiny = cv2.resize(one[:, :460], None, fx=0.2, fy=0.2, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(folder / "edge.jpg"), cv2.copyMakeBorder(tiny, 200, 200, 500, 0, cv2.BORDER_REPLICATE))
+    cv2.imwrite(str(folder / "tall.jpg"), cv2.copyMakeBorder(one, 160, 160, 0, 0, cv2.BORDER_REPLICATE))
     (folder / "words.txt").write_text("a face, in words")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
     return folder
@@ -414,6 +453,20 @@ def test_a_label_at_the_edge_is_not_cut_off(happy: Any, site: Site, photos: Path
         box = label.bounding_box()
         assert box["x"] >= stage["x"]
         assert box["x"] + box["width"] <= stage["x"] + stage["width"]
+
+
+def test_the_bars_of_a_tall_photo_can_be_seen(happy: Any, site: Site, photos: Path) -> None:
+    """Beside an upright picture in a low window, scrolling brings the last bar."""
+    with visiting(happy, f"{site.address}/photo", viewport={"width": 1440, "height": 780}) as visitor:
+        visitor.page.set_input_files("#picture", photos / "tall.jpg")
+        assert eventually(lambda: visitor.tuned() == "happy")
+
+        def is_in_sight() -> bool:
+            visitor.page.evaluate("scrollTo(0, 400)")
+            box = visitor.page.locator("#bars li:last-child").bounding_box()
+            return bool(box["y"] + box["height"] <= 780)
+
+        assert eventually(is_in_sight)
 
 
 def test_a_photo_is_pasted_or_dropped(happy: Any, site: Site, photos: Path) -> None:

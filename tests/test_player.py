@@ -25,7 +25,7 @@ from songs.player import MOST_LOGINS, Listeners
 from songs.spotify import Settings, forget_token, write_token
 from tests.conftest import ROOT, eventually, stub_recognizer
 from tests.fake_spotify import FakeSpotify, error, plain_text
-from web.own_spotify import COOKIE, ROUTES
+from web.own_spotify import BEGUN, COOKIE, ROUTES
 from web.services import Services, make_listeners
 from web.settings import SettingsError
 
@@ -76,7 +76,8 @@ class Browser:
         return self.client.get(f"/spotify/callback?{urlsplit(address).query}", headers={"Sec-Fetch-Site": "cross-site"})
 
     def secret(self) -> str:
-        return str(self.client.get_cookie(COOKIE, HOST, "/spotify").value)
+        cookie = self.client.get_cookie(COOKIE, HOST, "/spotify")
+        return str(cookie.value) if cookie else ""
 
     def at(self, site: Flask) -> Browser:
         """The same browser at another start of the site."""
@@ -182,9 +183,10 @@ def test_a_login_lasts(camera: Camera, settings: Settings, spotify: FakeSpotify,
 
 def test_the_token_stays_on_this_side(browser: Browser, settings: Settings) -> None:
     """The browser gets a secret that scripts cannot read and other requests do not carry; the file is its owner's."""
-    set_cookie = browser.client.get("/spotify/login").headers["Set-Cookie"]
-    assert {"HttpOnly", "Path=/spotify", "SameSite=Lax"} <= set(set_cookie.split("; "))
-    browser.log_in()
+    begun = browser.client.get("/spotify/login").headers["Set-Cookie"]
+    kept = browser.log_in().headers["Set-Cookie"]
+    for set_cookie in (begun, kept):
+        assert {"HttpOnly", "Path=/spotify", "SameSite=Lax"} <= set(set_cookie.split("; "))
     [file] = tokens(settings)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     secret = browser.secret()
@@ -196,7 +198,7 @@ def test_the_token_stays_on_this_side(browser: Browser, settings: Settings) -> N
     assert secret not in told
 
 
-@pytest.mark.parametrize(
+not_ours = pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda query: re.sub("state=[^&]*", "state=other", query), "does not belong to a login of this browser"),
@@ -206,6 +208,9 @@ def test_the_token_stays_on_this_side(browser: Browser, settings: Settings) -> N
     ],
     ids=["another state", "no state", "refused", "another code"],
 )
+
+
+@not_ours
 def test_an_answer_that_is_not_ours_logs_nobody_in(
     browser: Browser, settings: Settings, change: Any, says: str
 ) -> None:
@@ -215,6 +220,27 @@ def test_an_answer_that_is_not_ours_logs_nobody_in(
     assert says in answer.text
     assert not browser.state()["logged_in"]
     assert tokens(settings) == []
+
+
+@not_ours
+def test_a_login_that_fails_leaves_the_one_before(ann: Browser, settings: Settings, change: Any, says: str) -> None:
+    """Somebody logged in who begins another login, and cancels it or gets a wrong answer, is still logged in."""
+    before = (ann.secret(), tokens(settings))
+    answer = ann.come_back("?" + change(urlsplit(ann.agree()).query))
+    assert (answer.status_code, says in answer.text) == (403, True)
+    assert (ann.secret(), tokens(settings)) == before
+    assert ann.play().status_code == 200
+
+
+def test_a_new_login_ends_the_one_before(ann: Browser, settings: Settings) -> None:
+    """Of two logins in one browser the second counts, under a secret of its own; no token stays behind."""
+    [before], secret = tokens(settings), ann.secret()
+    ann.log_in()
+    [after] = tokens(settings)
+    assert after != before
+    assert ann.secret() not in ("", secret)
+    assert ann.play().status_code == 200
+    assert ann.client.get_cookie(BEGUN, HOST, "/spotify") is None
 
 
 def test_an_answer_counts_once_and_in_its_own_browser(browser: Browser, camera: Camera, settings: Settings) -> None:

@@ -36,7 +36,7 @@ from songs.lookup import AT_ONCE, Lookup
 from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of
 from songs.split import UNKNOWN, Splitter
 from songs.split import main as split_songs
-from tests.conftest import ROOT
+from tests.conftest import ROOT, eventually
 from tests.test_site import running
 from tests.test_song_moods import BALLAD, DANCE, METAL, PIANO, run, write
 from web.services import Services, make_splitter
@@ -608,6 +608,46 @@ def test_a_list_is_split(site: Flask) -> None:
     assert len(page.select("#songs tbody tr")) == len(read_tracks(ROOT / "songs" / "sad.csv")[0])
     assert page.select_one("option[selected]").text == "sad"
     assert post(site.test_client(), list="jolly")[0] == 404
+
+
+def test_what_is_pasted_comes_before_a_list(site: Flask) -> None:
+    """Songs pasted under a list that is still chosen are split, and the list is chosen no more; blanks are no songs."""
+    _, page = post(site.test_client(), songs=track_id(1), list="sad")
+    assert [cell.text for cell in page.select("#songs tbody .title")] == ["angry song"]
+    assert page.select("option[selected]") == []
+    assert page.select_one("textarea").text == track_id(1)
+    _, page = post(site.test_client(), songs=" \n", list="sad")
+    assert page.select_one("option[selected]").text == "sad"
+    assert len(page.select("#songs tbody tr")) == len(read_tracks(ROOT / "songs" / "sad.csv")[0])
+
+
+def test_the_title_says_what_came_of_it(site: Flask) -> None:
+    """The title, which a screen reader says first, counts the songs or has the sentence of the error."""
+    client = site.test_client()
+    pages = [BeautifulSoup(client.get("/split").text, "html.parser")]
+    pages += [post(client, songs=songs)[1] for songs in (track_id(1), f"{track_id(1)}\n{track_id(9)}", "")]
+    assert [page.title.text.removesuffix(" \N{EN DASH} Visage FM") for page in pages] == [
+        "Split a playlist",
+        "Split: 1 song",
+        "Split: 2 songs",
+        "There is no song in it: a line for each song, please.",
+    ]
+
+
+@pytest.mark.browser
+def test_a_phone_shows_what_came_of_a_split(browser: Any) -> None:
+    """On a phone the lists, or why there are none, are in the window after Split, each time that it is pressed."""
+    with running(VISAGE_SOURCE="none", VISAGE_LOOKUP="https://example.org/v1") as made:  # a long form
+        context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True)
+        page = context.new_page()
+        page.goto(f"{made.address}/split")
+        for pasted, told in (("", "[role=alert]"), ("Nobody - Nothing", ".list h2"), ("A - B\nC - D", ".list h2")):
+            page.locator("#pasted").fill(pasted)
+            with page.expect_navigation():
+                page.locator("button:not([name])").click()
+            shown = f"document.querySelector('#songs {told}').getBoundingClientRect()"
+            assert eventually(lambda shown=shown: page.evaluate(f"{shown}.top >= 0 && {shown}.bottom <= innerHeight"))
+        context.close()
 
 
 def test_the_split_as_a_csv(site: Flask, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import wraps
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from songs.player import Listeners
 
 COOKIE = "visage_listener"  # a secret that names a login; never a token
+BEGUN = "visage_login"  # the secret of a login that Spotify has not answered yet
 MOST_WAITING = 6  # for Spotify at a time, so that one that hangs leaves the page its threads
 
 
@@ -40,20 +40,24 @@ def own() -> Response:
 
 
 def own_login() -> ResponseReturnValue:
-    """Off to Spotify's login, with a new secret in the browser."""
+    """Off to Spotify's login, with a new secret in the browser beside the one it may have."""
+    from songs.player import LOGIN_TAKES
+
     secret, there = _listeners().begin(url_for("own_answer", _external=True))
-    response = redirect(there)
-    # Lax, or the browser would come back from Spotify without it; the path keeps it from all other requests.
-    response.set_cookie(
-        COOKIE, secret, timedelta(days=180), path="/spotify", httponly=True, samesite="Lax", secure=request.is_secure
-    )
-    return response
+    return _onward(there, BEGUN, secret, LOGIN_TAKES)
 
 
 def own_answer() -> ResponseReturnValue:
-    """Back from Spotify's login."""
-    refusal = _listeners().finish(_secret(), request.args)
-    return (page(told=refusal), 403) if refusal else redirect(url_for("index"))
+    """Back from Spotify's login. Only a new one ends the one before."""
+    from songs.player import LOGIN_LASTS
+
+    secret = request.cookies.get(BEGUN, "")
+    if refusal := _listeners().finish(secret, request.args):
+        return page(told=refusal), 403
+    _listeners().forget(_secret())
+    response = _onward(url_for("index"), COOKIE, secret, LOGIN_LASTS)
+    response.delete_cookie(BEGUN, path="/spotify")
+    return response
 
 
 def own_play() -> Response:
@@ -108,6 +112,14 @@ def _listeners() -> Listeners:
 
 def _secret() -> str:
     return request.cookies.get(COOKIE, "")
+
+
+def _onward(there: str, name: str, secret: str, lasts: int) -> Response:
+    """On to another page, with a secret in a cookie that lasts so many seconds."""
+    response = cast("Response", redirect(there))
+    # Lax, or the browser would come back from Spotify without it; the path keeps it from all other requests.
+    response.set_cookie(name, secret, lasts, path="/spotify", httponly=True, samesite="Lax", secure=request.is_secure)
+    return response
 
 
 def _asked() -> dict[str, Any]:

@@ -68,7 +68,7 @@ def at_hand() -> dict[str, Any]:
 
 
 def split_songs() -> Split:
-    """The songs that were pasted, or a list's, split. Raises SplitError."""
+    """The songs that were pasted, or else a list's, split. Raises SplitError."""
     from songs.paste import MOST_BYTES, MOST_LINES, TooMuchError, read_songs, songs_of
     from songs.split import Splitter
 
@@ -78,8 +78,11 @@ def split_songs() -> Split:
     asked = request.form.get("list", "")
     if asked and asked not in set(EMOTIONS):
         abort(404, description=f"no list {asked[:40]!r}: choose one of {', '.join(EMOTIONS)}")
-    listed = current_services().catalog.playlist(Emotion(asked)).tracks if asked else ()
-    pasted = songs_of(listed) if asked else read_songs(request.form.get("songs", ""), MOST_LINES)
+    text = request.form.get("songs", "")
+    if asked and not text.strip():
+        pasted = songs_of(current_services().catalog.playlist(Emotion(asked)).tracks)
+    else:
+        pasted = read_songs(text, MOST_LINES)
     return (current_services().splitter or Splitter()).split(pasted, look_up="lookup" in request.form)
 
 
