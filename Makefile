@@ -1,6 +1,10 @@
 # make run: the site. make test: the tests. make lint: the linters. Each installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+# A virtual environment ends with the Python that it was made of.
+ifneq ($(wildcard .venv),)
+$(shell .venv/bin/python -c 'import pip' 2>/dev/null || rm -rf .venv)
+endif
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 # Install a Debian package, when root on Debian.
@@ -15,7 +19,7 @@ run: .venv/serve
 # As many processes as there are cores, unless VISAGE_WORKERS says otherwise.
 serve: export VISAGE_WORKERS := $(or $(VISAGE_WORKERS),0)
 serve: .venv/serve
-	$(BIN)/gunicorn -c gunicorn.conf.py
+	$(BIN)/python -m gunicorn -c gunicorn.conf.py
 
 test: .venv/test browser nginx
 	$(BIN)/python -m pytest
@@ -27,7 +31,7 @@ fuzz: .venv/test
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
 bench: .venv/test
 	$(BIN)/python -m tests.bench $(ARGS)
@@ -37,8 +41,8 @@ bench-visitors: .venv/test
 	$(BIN)/python -m tests.bench_visitors $(ARGS)
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Visage FM needs Python 3.11 or newer: make PYTHON=python3.12 run"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+	  { echo "Visage FM needs Python 3.11 to 3.14: make PYTHON=python3.12 run"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; $(call debian,python3-venv) && $(PYTHON) -m venv .venv; } || \
 	  { rm -rf .venv; echo "No virtual environment could be made: apt install python3-venv, then again"; exit 1; }
 
@@ -48,6 +52,8 @@ bench-visitors: .venv/test
 	@touch $@
 
 .venv/test: requirements-test.txt requirements.txt requirements-serve.txt | .venv/bin/python
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
+	  { echo "The tests and the training need Python 3.11 to 3.13: make clean, then make PYTHON=python3.13 test"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@ .venv/serve
 

@@ -28,7 +28,7 @@ from web.pages import at_hand, page, photo_page, song_table, split_songs
 from web.readings import READING, keep, unpacked
 from web.safety import headers_of, protect, sentence
 from web.services import Services, current_services, make_services
-from web.settings import ROOT, SettingsError, check_settings, checked, settings_from, smoothing
+from web.settings import ROOT, SettingsError, check_settings, checked, environment, settings_from, smoothing
 from web.uploads import FORM, LARGEST, Incoming, answer, drawn, looked_at, read_picture
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def create_app(
     """
     app = Flask(__name__)
     app.request_class = Incoming
-    app.config.from_mapping(settings_from(os.environ))
+    app.config.from_mapping(settings_from(environment()))
     app.config.from_mapping(checked(config or {}))
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["visage"] = services or make_services(app.config, shared)
@@ -261,7 +261,7 @@ def serve(shared: str = "") -> Flask:
 
 def main() -> None:
     """Check what can be checked and become gunicorn, or Flask's own server where there is none (Windows)."""
-    settings = check_settings(os.environ)
+    settings = check_settings()
     check_port(settings["HOST"], settings["PORT"])
     if sys.platform != "win32":
         os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")])

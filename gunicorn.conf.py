@@ -4,6 +4,7 @@ import glob
 import logging
 import os
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -21,10 +22,11 @@ from web.lanes import WAITING
 from web.readings import signing_key
 from web.settings import SettingsError, check_settings
 
-_settings = check_settings(os.environ)
+_settings = check_settings()
 _host = f"[{_settings['HOST']}]" if ":" in _settings["HOST"] else _settings["HOST"]
 _send_buffer = 256 * 1024  # bytes: a slow viewer gets newer pictures, not a queue of old ones
 _unfinished = 6 * _settings["STALL"]  # seconds that a request may take to come whole
+_ends_with_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # not under nohup
 
 if not _settings["SECRET_KEY"]:
     try:
@@ -106,6 +108,7 @@ preload_app = False  # a camera's threads do not survive a fork
 graceful_timeout = 2
 timeout = 30
 keepalive = 5  # seconds: a visitor's next picture comes sooner
+control_socket_disable = True  # nobody uses it, and it lies in a home that may not be writable
 loglevel = "warning"
 
 _shared = _meeting_place() if workers > 1 else ""
@@ -115,7 +118,9 @@ if _shared:
 
 
 def when_ready(server):
-    """Connections inherit these: whoever neither reads nor finishes what was begun must not hold a thread for ever."""
+    if _ends_with_terminal:  # gunicorn would start its workers anew, with nowhere to say that they cannot
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    # Connections inherit these: whoever neither reads nor finishes what was begun must not hold a thread for ever.
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _send_buffer)
         for limit in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):

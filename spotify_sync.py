@@ -31,7 +31,9 @@ from songs.catalog import (
     SYNCED,
     Track,
     append_tracks,
+    close_output,
     list_of,
+    open_closed_streams,
     read_tracks,
     replace_text,
     take_any_title,
@@ -69,6 +71,7 @@ COPY_IT = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit code is for cron."""
     logging.getLogger("spotipy").setLevel(logging.CRITICAL)  # it logs tokens
+    open_closed_streams()
     take_any_title(sys.stdout)
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -209,8 +212,14 @@ def seconds(text: str) -> float:
 
 
 def say(line: str) -> None:
+    """A line for who started this; the lists matter more than that somebody takes it."""
     show("")
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        close_output()
+        if not isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            complain(f"the output: {error.strerror}")
 
 
 def complain(line: str) -> None:

@@ -1,7 +1,7 @@
 """Measure the shipped network: `python -m model.evaluate --data fer2013.zip`.
 
 Runs on the LiteRT file as it ships, one view a picture. `--data` is FER2013 in any layout, or any
-folder of pictures in `<emotion>/` sub-folders, of any size. Further figures, by flags: agreement
+folder of faces in `<emotion>/` sub-folders, of any size. Further figures, by flags: agreement
 with what people saw (`--ferplus`), poor pictures (`--robustness`), charts (`--plots`).
 """
 
@@ -130,7 +130,12 @@ def check_answers(classify: Classifier, path: Path) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.evaluate", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="FER2013, or a folder of <emotion>/ pictures")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="FER2013, or a folder of <emotion>/ pictures, each cut to a face",
+    )
     parser.add_argument("--split", choices=sorted(fer2013.USAGES), default="test", help="(%(default)s)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of the network (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -12,7 +12,7 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ UNREADABLE = (OSError, RuntimeError, UnicodeDecodeError, csv.Error, zipfile.BadZ
 USAGES = {"train": "Training", "test": "PublicTest"}
 FOLDERS = {"train": ("train", "training"), "test": ("test", "publictest", "validation", "valid", "val")}
 """How a split's folder may be called, in any case; of several the first that is there is meant, and read alone."""
+OBLONG = 1.25  # times as long as wide: a photo with more in it than a face
 SET_ASIDE = "privatetest"  # a split that nothing here reads: it is for whoever measures last
 
 
@@ -139,14 +140,22 @@ def _in_folder(folder: str | None, files: Iterable[File], source: Path) -> Itera
 
 
 def _decoded(files: Iterator[tuple[str, Emotion, bytes]]) -> Iterator[tuple[str, Emotion, np.ndarray]]:
+    oblong = 0
     for name, emotion, content in files:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
+        picture = None
+        with suppress(cv2.error):  # it refuses some headers so, and what is empty
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
         if picture is None:
             logger.warning("%s does not decode as a picture: left out", name)
         elif picture.shape == (SIZE, SIZE):
             yield name, emotion, picture
         else:
+            oblong += max(picture.shape) > OBLONG * min(picture.shape)
             yield name, emotion, cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    if oblong:
+        logger.warning(
+            "%d pictures are not square and were squeezed: cut each to its face, as the site's boxes are", oblong
+        )
 
 
 def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray]]:

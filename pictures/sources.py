@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -127,10 +128,16 @@ def _demo_frames() -> Iterator[Frame]:
 def _device_frames(device: str) -> Iterator[Frame]:
     # Windows' other backend, Media Foundation, takes up to 20 s to open a camera.
     backend = {"linux": cv2.CAP_V4L2, "darwin": cv2.CAP_AVFOUNDATION, "win32": cv2.CAP_DSHOW}.get(sys.platform, 0)
+    others = ", ".join(number for number in devices() if number != device)
     lost = (
         f"no camera at {device}: is it plugged in, and free?{PERMISSION} "
-        "Try another number, a video file or VISAGE_SOURCE=demo"
+        f"Try another number{others and f' ({others})'}, a video file or VISAGE_SOURCE=demo"
     )
+    path = Path(f"/dev/video{device}" if device.isdecimal() else device)
+    if sys.platform == "linux" and path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise SourceError(
+            f"this user may not open the camera at {path}: sudo usermod -aG video $USER, then log in again"
+        )
     capture = _opened(int(device) if device.isdecimal() else device, lost, backend)
     # Most webcams send raw pictures by default, too slowly for 30 a second; MJPG is not.
     capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -145,7 +152,7 @@ def _device_frames(device: str) -> Iterator[Frame]:
 def _url_frames(url: str) -> Iterator[Frame]:
     capture, lost = _url_capture(url)
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a film, which would come as fast as it can be read
-        return _film_frames(capture, lost)
+        return _film_frames(capture, lost, lambda: _url_capture(url)[0])
     return _read_until_lost(capture, lost)
 
 
@@ -157,7 +164,7 @@ def _url_capture(url: str) -> tuple[cv2.VideoCapture, str]:
 
 
 def _file_frames(path: Path) -> Iterator[Frame]:
-    return _film_frames(*_file_capture(path))
+    return _film_frames(*_file_capture(path), lambda: _file_capture(path)[0])
 
 
 def _file_capture(path: Path) -> tuple[cv2.VideoCapture, str]:
@@ -174,7 +181,9 @@ def _rate_of(capture: cv2.VideoCapture) -> float:
     return rate if 0.1 <= rate <= 240 else 0.0
 
 
-def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
+def _film_frames(
+    capture: cv2.VideoCapture, unreadable: str, reopened: Callable[[], cv2.VideoCapture]
+) -> Iterator[Frame]:
     """A film in a loop, at its own speed: a fast one's frames in part, a slow one's each several times."""
     rate = _rate_of(capture) or FPS
     apart, times = math.ceil(rate / FASTEST), math.ceil(SLOWEST / rate)
@@ -184,6 +193,10 @@ def _film_frames(capture: cv2.VideoCapture, unreadable: str) -> Iterator[Frame]:
             more, frame = capture.read()
             if not more:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+                more, frame = capture.read()
+            if not more:  # some containers and servers cannot go back
+                capture.release()
+                capture = reopened()
                 more, frame = capture.read()
             if not more:
                 raise SourceError(unreadable)

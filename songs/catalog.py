@@ -188,6 +188,13 @@ def take_any_title(*streams: TextIO) -> None:
             stream.reconfigure(errors="replace")
 
 
+def open_closed_streams() -> None:
+    """Let what is said go nowhere, where whoever started this has closed stdout or stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+
+
 def close_output() -> None:
     """Nobody takes any more: what Python would still say on its way out goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

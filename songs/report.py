@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -203,7 +203,8 @@ def without_noise(noise: re.Pattern[bytes] = NOISE) -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             kept.seek(0)
-            os.write(2, b"".join(line for line in kept if not noise.match(line)))
+            with suppress(OSError):  # the terminal has gone
+                os.write(2, b"".join(line for line in kept if not noise.match(line)))
 
 
 def _gist(sight: Sight) -> object:

@@ -28,6 +28,8 @@ import requests
 import spotipy
 from spotipy.oauth2 import SpotifyOAuth, SpotifyOauthError, SpotifyPKCE
 
+from songs.dotenv import DotenvError, dotenv_values
+
 HERE = Path(__file__).resolve().parent
 SCOPES = "playlist-read-private playlist-read-collaborative playlist-modify-private"
 TIMEOUT = (5, 20)  # seconds to connect, and to wait for a byte
@@ -93,7 +95,10 @@ class Settings:
 
 def settings_from(environment: Mapping[str, str], dotenv: Path) -> Settings:
     """The settings in force: the environment's, else the .env file's, else the defaults."""
-    given = {**dotenv_values(dotenv), **environment}
+    try:
+        given = {**dotenv_values(dotenv), **environment}
+    except DotenvError as error:
+        raise CannotRunError(str(error)) from None
 
     def address(name: str, default: str) -> str:
         text = given.get(name, "").strip() or default
@@ -121,23 +126,6 @@ def settings_from(environment: Mapping[str, str], dotenv: Path) -> Settings:
         token_cache=place("VISAGE_TOKEN_CACHE", config_folder(given) / "spotify-token.json"),
         songs=place("VISAGE_SONGS", HERE),
     )
-
-
-def dotenv_values(path: Path) -> dict[str, str]:
-    """The NAME=value lines of a .env file, with or without quotes, `export` and a comment behind."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        return {}
-    except UnicodeDecodeError:
-        raise CannotRunError(f"{path} is not text in UTF-8: save it again as UTF-8") from None
-    values = {}
-    for line in lines:
-        name, _, value = line.strip().removeprefix("export ").partition("=")
-        value = value.strip()
-        quoted = value[:1] in ("'", '"')
-        values[name.strip()] = value[1:].partition(value[0])[0] if quoted else value.partition(" #")[0].strip()
-    return values
 
 
 def config_folder(environment: Mapping[str, str]) -> Path:

@@ -30,7 +30,7 @@ from pictures.following import Follower, seen_once
 from pictures.recording import Recording, save_picture
 from pictures.sources import FPS, Showing, SourceError, is_device, is_url, public_name, shown_once
 from pictures.stills import PictureError, Still, decode_image, decode_still
-from songs.catalog import Catalog, close_output, take_any_title
+from songs.catalog import Catalog, close_output, open_closed_streams, take_any_title
 from songs.report import Every, Lines, Sight, Terminal, without_noise
 from songs.saving import UsageError, film_for, path_of, photo_for, photos_for
 
@@ -72,9 +72,7 @@ def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -
     """Watch what the command line names; the exit code."""
     options = parser().parse_args(arguments)
     Stopped.asked = 0
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started this
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+    open_closed_streams()
     take_any_title(sys.stdout, sys.stderr)
     for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background

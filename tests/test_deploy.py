@@ -353,3 +353,50 @@ def test_compose_mounts_the_lists_where_the_site_reads_them() -> None:
     (mounted,) = re.findall(r"- \.\./songs:([^:]+):ro", text)
     assert re.findall(r"VISAGE_SONGS: (\S+)", text) == [mounted]
     assert not Path(mounted).is_relative_to("/site")
+
+
+# -- the Makefile
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder with the Makefile and a virtual environment in which everything is said to be installed."""
+    for file in ("Makefile", "requirements.txt", "requirements-serve.txt", "requirements-test.txt"):
+        shutil.copy(ROOT / file, tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for stamp in ("serve", "test"):
+        (tmp_path / ".venv" / stamp).touch()
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("python", ["gone", "another"])
+def test_a_virtual_environment_is_made_anew_for_another_python(elsewhere: Path, python: str) -> None:
+    """After an upgrade of Python, which may leave none or one without its packages, they are installed again."""
+    link = elsewhere / ".venv/bin/python"
+    if python == "another":
+        link.write_text("#!/bin/sh\nexit 1\n")
+        link.chmod(0o755)
+    else:
+        link.symlink_to("/no/such/python3")
+    asked = make(elsewhere, "--dry-run", "run").stdout
+    assert "-m venv .venv" in asked
+    assert "-m pip install" in asked
+
+
+def test_a_virtual_environment_that_works_stays(elsewhere: Path) -> None:
+    """Nothing is installed again where nothing has changed."""
+    (elsewhere / ".venv/bin/python").symlink_to(sys.executable)
+    asked = make(elsewhere, "--dry-run", "run").stdout
+    assert asked.splitlines() == [".venv/bin/python app.py"]
+
+
+def test_a_python_of_another_version_is_named(elsewhere: Path) -> None:
+    """Neither an older nor a newer one than the packages are there for ends in pip's words."""
+    shutil.rmtree(elsewhere / ".venv")
+    done = make(elsewhere, "PYTHON=false", "run")
+    assert done.returncode != 0
+    assert "needs Python 3.11 to 3.14" in done.stdout

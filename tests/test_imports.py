@@ -65,7 +65,8 @@ RUNTIME = {
         },
         {"numpy"},
     ),
-    "songs.spotify": (set(), {"spotipy", "requests"}),
+    "songs.dotenv": (set(), set()),
+    "songs.spotify": ({"songs.dotenv"}, {"spotipy", "requests"}),
     "songs.player": ({"songs.catalog", "songs.spotify"}, {"spotipy"}),
     "songs.report": ({"model.emotions", "pictures.following", "songs.catalog"}, {"tqdm"}),
     "songs.saving": ({"pictures", "pictures.recording", "pictures.sources"}, set()),
@@ -89,7 +90,7 @@ RUNTIME = {
     ),
     "spotify_sync": ({"model.emotions", "songs.catalog", "songs.spotify"}, set()),
     "web.lanes": (set(), {"limits"}),
-    "web.settings": ({"model.emotions"}, set()),
+    "web.settings": ({"model.emotions", "songs.dotenv"}, set()),
     "web.shared_camera": ({"camera"}, set()),
     "web.services": (
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_a_file_plays_in_a_loop(tmp_path: Path) -> None:
     assert levels[4] > levels[0] + 100
 
 
+def test_a_film_that_cannot_go_back_is_opened_again(tmp_path: Path) -> None:
+    """Pictures one after another, without an index, play in a loop too."""
+    levels = [20, 120, 220]
+    clip = tmp_path / "clip.mjpeg"
+    clip.write_bytes(b"".join(encode_jpeg(np.full((240, 320, 3), level, np.uint8)) for level in levels))
+    assert [int(frame.mean()) for frame in take(frames(str(clip)), 7)] == pytest.approx([*levels, *levels, 20], abs=3)
+
+
 @pytest.mark.parametrize(
     ("rate", "ticks", "shown"),
     [(120, 60, [0, 2, 4, 0]), (90, 45, [0, 2, 4, 0]), (60, 60, [0, 1, 2, 3]), (0.5, 1, [0, 0, 1, 1])],
@@ -90,6 +99,17 @@ def test_a_missing_device_says_what_to_try() -> None:
     """A device number without a camera asks whether it is plugged in."""
     with pytest.raises(SourceError, match="no camera at 97: is it plugged in"):
         next(frames("97"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are cameras files")
+def test_a_camera_of_others_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this user may not open a camera, that is said, and what to do; where another one is, its number."""
+    monkeypatch.setattr(sources, "devices", lambda: ["0", "2"])
+    with pytest.raises(SourceError, match=r"no camera at 97: .* another number \(0, 2\), a video"):
+        next(frames("97"))
+    monkeypatch.setattr(sources.os, "access", lambda path, mode: False)
+    with pytest.raises(SourceError, match="may not open the camera at /dev/null: sudo usermod -aG video"):
+        next(frames("/dev/null"))
 
 
 def test_an_address_nobody_answers_says_so() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from app import create_app
+from songs import spotify
 from tests.conftest import ROOT
 from web.services import make_listeners
 from web.settings import SETTINGS, SettingsError, settings_from
@@ -22,6 +24,18 @@ def test_settings_are_read_from_the_environment() -> None:
     """VISAGE_ variables become settings of the right type."""
     settings = settings_from({"VISAGE_SOURCE": "clip.mp4", "VISAGE_PORT": "8080", "VISAGE_HOLD": "2"})
     assert (settings["SOURCE"], settings["PORT"], settings["HOLD"]) == ("clip.mp4", 8080, 2.0)
+
+
+def test_the_site_reads_the_file_that_the_refresh_script_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What .env sets holds for both, so that the page shows the lists that are refreshed; the environment wins."""
+    songs = tmp_path / "my-songs"
+    songs.mkdir()
+    (tmp_path / ".env").write_text(f"VISAGE_SONGS={songs}\nVISAGE_PORT=5001\n")
+    monkeypatch.setattr("web.settings.ROOT", tmp_path)
+    monkeypatch.setenv("VISAGE_PORT", "5002")
+    app = create_app()
+    assert (app.config["SONGS"], app.config["PORT"]) == (str(songs), 5002)
+    assert spotify.settings_from(os.environ, tmp_path / ".env").songs == songs
 
 
 @pytest.mark.parametrize(

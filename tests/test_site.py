@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -165,6 +166,44 @@ def test_it_stops_within_three_seconds_with_viewers_watching(signum: int) -> Non
     assert site.process.returncode == 0
     assert "Traceback" not in output
     assert f"http://127.0.0.1:{site.port}" in output
+
+
+IN_A_TERMINAL = """
+import os, signal, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # who opens it first is its master, and is told when it closes
+if sys.argv[1:] == ["nohup"]:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "app.py"])
+"""
+
+
+@pytest.mark.parametrize("how", ["", "nohup"])
+def test_it_ends_with_its_terminal(tmp_path: Path, how: str) -> None:
+    """Closing the window stops the site and frees its port; under nohup it stays. Nothing is left in the home."""
+    ours, its = pty.openpty()
+    port = free_port()
+    named = {"VISAGE_PORT": str(port), "VISAGE_SOURCE": "demo", "HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
+    environment = {**os.environ, **named}
+    environment.pop("XDG_RUNTIME_DIR", None)
+    command = [sys.executable, "-c", IN_A_TERMINAL, *how.split()]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its, text=True, start_new_session=True
+    ) as process:
+        site = Site(port, process)
+        try:
+            os.close(its)
+            assert eventually(lambda: answers(site), 30)
+            os.close(ours)
+            if how:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(2)
+                assert answers(site)
+            else:
+                assert process.wait(10) == 0
+                assert not answers(site)
+        finally:
+            process.kill()
+    assert not (tmp_path / ".gunicorn").exists()
 
 
 def test_songs_change_without_a_restart(tmp_path: Path) -> None:

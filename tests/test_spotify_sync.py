@@ -11,6 +11,7 @@ import pty
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -30,7 +31,8 @@ import requests
 import songs.spotify
 from model.emotions import EMOTIONS, Emotion
 from songs.catalog import Catalog, Track, read_tracks, write_tracks
-from songs.spotify import CannotRunError, dotenv_values, settings_from, write_token
+from songs.dotenv import DotenvError, dotenv_values
+from songs.spotify import CannotRunError, settings_from, write_token
 from spotify_sync import main, playlist_id, read_playlists
 from tests.bench_sync import counted_requests
 from tests.conftest import ROOT, eventually
@@ -223,7 +225,10 @@ def test_an_env_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     """What an editor saved as UTF-16 is refused in words."""
     (tmp_path / ".env").write_text("A=b", encoding="utf-16")
     with pytest.raises(CannotRunError, match=r"\.env is not text in UTF-8"):
-        dotenv_values(tmp_path / ".env")
+        settings_from({}, tmp_path / ".env")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DotenvError, match="folder cannot be read"):
+        dotenv_values(tmp_path / "folder")
 
 
 @pytest.mark.parametrize("address", ["api.spotify.com/v1", "ftp://x/v1", "http://127.0.0.1:port/v1", "http://"])
@@ -1298,7 +1303,14 @@ def test_at_a_terminal_a_bar_shows_the_progress(desk: Desk) -> None:
 def test_a_copy_of_the_project_reads_its_env_file(desk: Desk, tmp_path: Path) -> None:
     """The .env beside the script is read by the script."""
     copy = tmp_path / "copy"
-    for name in ("spotify_sync.py", "model/emotions.py", "model/__init__.py", "songs/catalog.py", "songs/spotify.py"):
+    for name in (
+        "spotify_sync.py",
+        "model/emotions.py",
+        "model/__init__.py",
+        "songs/catalog.py",
+        "songs/dotenv.py",
+        "songs/spotify.py",
+    ):
         copy.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
         copy.joinpath(name).write_bytes(ROOT.joinpath(name).read_bytes())
     mine = ("SPOTI", "VISAGE_")
@@ -1363,3 +1375,14 @@ def test_the_guide_names_every_command_option_and_setting(desk: Desk) -> None:
     for command in ("refresh", "login", "status", "logout", "playlists"):
         taken |= {command, *re.findall(r"--[a-z-]+", desk.run(command, "--help").out)}
     assert {name for name in taken if f"`{name}" not in guide and f" {name}" not in guide} == set()
+
+
+@pytest.mark.parametrize("away", [">&-", "2>&-", "> /dev/full", "| true"])
+def test_lists_matter_more_than_lines(desk: Desk, away: str) -> None:
+    """All lists are refreshed, whoever takes the lines: nobody, a full disk, or a reader who has seen enough."""
+    desk.playlists(**{e: desk.spotify.add(n, e, songs_from(10 * n, 5)) for n, e in enumerate(EMOTIONS)})
+    line = f"set -o pipefail; {shlex.join(SCRIPT)} {away}"
+    done = subprocess.run(["bash", "-c", line], env=desk.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert set(desk.synced()) == set(EMOTIONS)
+    assert ("No space left" in done.stderr) == (away == "> /dev/full")

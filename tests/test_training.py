@@ -6,9 +6,11 @@ import csv
 import importlib
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -185,10 +187,27 @@ def test_broken_pictures_and_unknown_folders_are_named(
     cv2.imwrite(str(tmp_path / "bored" / "b.png"), picture(2))
     (tmp_path / "sad" / "broken.png").write_bytes(b"not a picture")
     (tmp_path / "sad" / "empty.png").write_bytes(b"")
+    (tmp_path / "sad" / "huge.png").write_bytes(claiming(2**20, (tmp_path / "sad" / "good.png").read_bytes()))
     assert len(fer2013.load(tmp_path, "test")) == 1
-    assert "broken.png does not decode" in caplog.text
-    assert "empty.png does not decode" in caplog.text
+    for name in ("broken", "empty", "huge"):
+        assert f"{name}.png does not decode" in caplog.text
     assert "bored" in caplog.text
+    assert "not square" not in caplog.text
+
+
+def claiming(side: int, png: bytes) -> bytes:
+    """The PNG with a header that says that it is `side` pixels wide and high."""
+    header = b"IHDR" + struct.pack(">II", side, side) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+def test_photos_that_are_no_cut_out_faces_are_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A whole photo would be squeezed into what should be a face; how many are such is said."""
+    (tmp_path / "happy").mkdir()
+    for number, shape in enumerate([(480, 640), (640, 480), (300, 280), (48, 48)]):
+        cv2.imwrite(str(tmp_path / "happy" / f"{number}.png"), np.zeros(shape, np.uint8))
+    assert len(fer2013.load(tmp_path, "test")) == 4
+    assert "2 pictures are not square" in caplog.text
 
 
 def test_a_broken_csv_row_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

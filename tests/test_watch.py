@@ -501,6 +501,19 @@ def test_only_known_noise_is_kept_back(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr().err == "ERROR: out of memory\n"
 
 
+def test_a_terminal_that_has_gone_takes_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    """What cannot be written to stderr any more ends nothing."""
+    kept, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 2)
+    try:
+        with without_noise():
+            os.write(2, b"ERROR: out of memory\n")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(full)
+
+
 # -- addresses
 
 

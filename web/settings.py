@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.emotions import Smoothing
+from songs.dotenv import DotenvError, dotenv_values
 
 ROOT = Path(__file__).parent.parent
 PREFIX = "VISAGE_"
@@ -119,6 +121,17 @@ SETTINGS = (
 )
 
 
+def environment() -> dict[str, str]:
+    """What is set: in the environment, else in the .env file, in which the refresh script looks too.
+
+    Raises SettingsError when that cannot be read.
+    """
+    try:
+        return {**dotenv_values(ROOT / ".env"), **os.environ}
+    except DotenvError as error:
+        raise SettingsError(str(error)) from None
+
+
 def settings_from(environment: Mapping[str, str]) -> dict[str, Any]:
     """The settings in force, by name. Raises SettingsError on an unknown name or a wrong value."""
     known = {setting.name: setting for setting in SETTINGS}
@@ -141,10 +154,10 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: known[name].parsed(value) if name in known else value for name, value in config.items()}
 
 
-def check_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+def check_settings() -> dict[str, Any]:
     """The settings in force; SystemExit says what is wrong with them."""
     try:
-        return settings_from(environment)
+        return settings_from(environment())
     except SettingsError as error:
         raise SystemExit(f"Visage FM cannot start: {error}") from None
 

@@ -1,0 +1,31 @@
+"""The .env file, in which settings stand that the site and the refresh script share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DotenvError(Exception):
+    """The file cannot be used; the message says why and what to do."""
+
+
+def dotenv_values(path: Path) -> dict[str, str]:
+    """The NAME=value lines of a file, with or without quotes, `export` and a comment behind; none without it.
+
+    DotenvError when it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DotenvError(f"{path} cannot be read ({error.strerror}): let whoever runs this read it") from None
+    except UnicodeDecodeError:
+        raise DotenvError(f"{path} is not text in UTF-8: save it again as UTF-8") from None
+    values = {}
+    for line in lines:
+        name, _, value = line.strip().removeprefix("export ").partition("=")
+        value = value.strip()
+        quoted = value[:1] in ("'", '"')
+        values[name.strip()] = value[1:].partition(value[0])[0] if quoted else value.partition(" #")[0].strip()
+    return values
