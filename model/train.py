@@ -25,10 +25,12 @@ from tqdm import tqdm
 from model import fer2013
 from model.augment import augment, no_faces
 from model.emotions import EMOTIONS
+from model.evaluate import load_network
 from model.ferplus import Ballot, load_ballot
 from model.fused_norm import fuse_norms
 from model.mirror import tie
 from model.network import BLOCKS, DROPOUT, WIDTHS, build_network
+from model.recognizer import Classifier, WeightsError, classify_in_batches
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Settings:
     label_share: float = 0.7  # of a target; the FER+ votes have the rest
     votes: str = "shares"  # what is asked of the votes: "shares", or the "labels" that pictures of such votes have
     smoothing: float = 0.05
-    teacher: str = ""  # emotion.keras of exports, commas between, whose mean answers are part of each target
+    teacher: str = ""  # folders of exports, commas between, whose mean answers are part of each target
     teacher_share: float = 0.5  # how much of it, where there is a teacher
     widths: tuple[int, ...] = WIDTHS
     blocks: tuple[int, ...] = BLOCKS
@@ -89,6 +91,7 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, pixels: np.ndarray, targets: np.ndarray, settings: Settings, epoch: int = 0) -> None:
         super().__init__(workers=1)
         self.pixels, self.targets, self.settings, self.epoch = pixels, targets, settings, epoch
+        self._teachers = teachers_of(settings)
         self._order = self._shuffled()
 
     def __len__(self) -> int:
@@ -103,7 +106,9 @@ class Batches(keras.utils.PyDataset):
         if none.any():
             pictures[none], targets[none] = no_faces(pictures[none], rng), 1 / targets.shape[1]
         pictures = augment(pictures, rng, self.settings.augmentation)[..., None].astype(np.float32)
-        return blended(pictures, targets, self.settings.mixup, rng) if self.settings.mixup else (pictures, targets)
+        if self.settings.mixup:
+            pictures, targets = blended(pictures, targets, self.settings.mixup, rng)
+        return pictures, taught(targets, pictures, self._teachers, self.settings.teacher_share)
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -206,27 +211,26 @@ def soft_targets(labels: np.ndarray, ballot: Ballot | None, settings: Settings) 
     return (1 - settings.smoothing) * targets + settings.smoothing * uniform
 
 
-def taught(targets: np.ndarray, pixels: np.ndarray, teachers: list[Path], share: float) -> np.ndarray:
-    """Targets (n, 7) moved by `share` towards what trained networks read on the pictures (n, 48, 48).
-
-    What each reads on a picture and on its mirror image is averaged. Less of a label is chance then: Hinton et al.,
-    "Distilling the Knowledge in a Neural Network", 2015; Furlanello et al., "Born-Again Neural Networks", 2018.
-    SystemExit when a file is no such network.
-    """
-    views = [view[..., None].astype(np.float32) for view in (pixels, pixels[:, :, ::-1])]
-    answers = [answer for teacher in teachers for answer in _answers(teacher, views)]
-    return (1 - share) * targets + share * np.mean(answers, axis=0)
-
-
-def _answers(teacher: Path, views: list[np.ndarray]) -> list[np.ndarray]:
+def teachers_of(settings: Settings) -> list[Classifier]:
+    """The networks that say part of each target; SystemExit when one reads no faces."""
     try:
-        network = keras.models.load_model(teacher, compile=False)
-        answers = [network.predict(view, batch_size=256, verbose=0) for view in views]
-        if not np.allclose(np.sum(answers, axis=2), 1, atol=1e-3):
-            raise ValueError("its answers are no probabilities")
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"{teacher} cannot teach ({error}): give the emotion.keras of an export") from error
-    return answers
+        return [load_network(Path(file)) for file in settings.teacher.split(",") if file]
+    except WeightsError as error:
+        raise SystemExit(f"--teacher takes folders of exports: {error}") from error
+
+
+def taught(targets: np.ndarray, pictures: np.ndarray, teachers: list[Classifier], share: float) -> np.ndarray:
+    """Targets (n, 7) moved by `share` towards what trained networks read on the pictures (n, 48, 48, 1) on average.
+
+    Less of a label is chance then: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. Teachers see
+    each picture as the network does, changed and blended, so that there is no answer to learn by heart: Beyer et al.,
+    "Knowledge distillation: A good teacher is patient and consistent", 2022.
+    """
+    if not teachers:
+        return targets
+    # Of a few pictures at a time, what lies between two layers stays in the processor's cache.
+    answers = [classify_in_batches(teacher, pictures, batch=4) for teacher in teachers]
+    return (1 - share) * targets + share * np.mean(answers, axis=0)
 
 
 def blended(
@@ -267,9 +271,6 @@ def training_set(
     # Devices share each batch alike, so the last one must be a multiple of them.
     validation = validation.only(np.arange(len(validation) // devices * devices))
     targets = soft_targets(train.labels, ballot, settings)
-    if settings.teacher:
-        teachers = [Path(file) for file in settings.teacher.split(",")]
-        targets = taught(targets, train.pixels, teachers, settings.teacher_share)
     return train.pixels, targets, validation
 
 
