@@ -610,12 +610,12 @@ def test_a_list_is_split(site: Flask) -> None:
     assert post(site.test_client(), list="jolly")[0] == 404
 
 
-def test_what_is_pasted_comes_before_a_list(site: Flask) -> None:
-    """Songs pasted under a list that is still chosen are split, and the list is chosen no more; blanks are no songs."""
-    _, page = post(site.test_client(), songs=track_id(1), list="sad")
-    assert [cell.text for cell in page.select("#songs tbody .title")] == ["angry song"]
-    assert page.select("option[selected]") == []
-    assert page.select_one("textarea").text == track_id(1)
+def test_either_what_is_pasted_or_a_list_is_split(site: Flask) -> None:
+    """With both, neither is passed over in silence: the page asks, and keeps them; blanks are no songs."""
+    code, page = post(site.test_client(), songs=track_id(1), list="sad")
+    assert code == 400
+    assert "empty the box, or set the list to none" in page.select_one("[role=alert]").text
+    assert (page.select_one("textarea").text, page.select_one("option[selected]").text) == (track_id(1), "sad")
     _, page = post(site.test_client(), songs=" \n", list="sad")
     assert page.select_one("option[selected]").text == "sad"
     assert len(page.select("#songs tbody tr")) == len(read_tracks(ROOT / "songs" / "sad.csv")[0])

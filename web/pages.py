@@ -68,8 +68,8 @@ def at_hand() -> dict[str, Any]:
 
 
 def split_songs() -> Split:
-    """The songs that were pasted, or else a list's, split. Raises SplitError."""
-    from songs.paste import MOST_BYTES, MOST_LINES, TooMuchError, read_songs, songs_of
+    """The songs that were pasted, or a list's, split. Raises SplitError."""
+    from songs.paste import MOST_BYTES, MOST_LINES, SplitError, TooMuchError, read_songs, songs_of
     from songs.split import Splitter
 
     request.max_content_length = MOST_BYTES
@@ -79,10 +79,10 @@ def split_songs() -> Split:
     if asked and asked not in set(EMOTIONS):
         abort(404, description=f"no list {asked[:40]!r}: choose one of {', '.join(EMOTIONS)}")
     text = request.form.get("songs", "")
-    if asked and not text.strip():
-        pasted = songs_of(current_services().catalog.playlist(Emotion(asked)).tracks)
-    else:
-        pasted = read_songs(text, MOST_LINES)
+    if asked and text.strip():
+        raise SplitError("Songs are pasted and a list is chosen: empty the box, or set the list to none, please.")
+    listed = current_services().catalog.playlist(Emotion(asked)).tracks if asked else ()
+    pasted = songs_of(listed) if asked else read_songs(text, MOST_LINES)
     return (current_services().splitter or Splitter()).split(pasted, look_up="lookup" in request.form)
 
 
