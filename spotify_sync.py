@@ -13,7 +13,6 @@ import argparse
 import difflib
 import json
 import logging
-import os
 import re
 import sys
 import unicodedata
@@ -39,6 +38,7 @@ from songs.catalog import (
     take_any_title,
     write_tracks,
 )
+from songs.dotenv import DotenvError, environment
 from songs.spotify import (
     LOG_IN,
     CannotRunError,
@@ -75,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     take_any_title(sys.stdout)
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(options.command(options, settings_from(os.environ, HERE / ".env")))
+        return int(options.command(options, settings_from(environment(HERE / ".env"))))
+    except DotenvError as error:
+        complain(str(error))
+        return CannotRunError.exit_code
     except SyncError as error:
         complain(str(error))
         return error.exit_code

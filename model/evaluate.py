@@ -130,12 +130,7 @@ def check_answers(classify: Classifier, path: Path) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.evaluate", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="FER2013, or a folder of <emotion>/ pictures, each cut to a face",
-    )
+    parser.add_argument("--data", type=Path, required=True, help="FER2013, or faces in <emotion>/ folders")
     parser.add_argument("--split", choices=sorted(fer2013.USAGES), default="test", help="(%(default)s)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of the network (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
 class DotenvError(Exception):
     """The file cannot be used; the message says why and what to do."""
+
+
+def environment(dotenv: Path) -> dict[str, str]:
+    """What is set: in the environment, else in the file. DotenvError when that cannot be read."""
+    return {**dotenv_values(dotenv), **os.environ}
 
 
 def dotenv_values(path: Path) -> dict[str, str]:

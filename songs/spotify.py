@@ -28,8 +28,6 @@ import requests
 import spotipy
 from spotipy.oauth2 import SpotifyOAuth, SpotifyOauthError, SpotifyPKCE
 
-from songs.dotenv import DotenvError, dotenv_values
-
 HERE = Path(__file__).resolve().parent
 SCOPES = "playlist-read-private playlist-read-collaborative playlist-modify-private"
 TIMEOUT = (5, 20)  # seconds to connect, and to wait for a byte
@@ -93,12 +91,8 @@ class Settings:
     songs: Path
 
 
-def settings_from(environment: Mapping[str, str], dotenv: Path) -> Settings:
-    """The settings in force: the environment's, else the .env file's, else the defaults."""
-    try:
-        given = {**dotenv_values(dotenv), **environment}
-    except DotenvError as error:
-        raise CannotRunError(str(error)) from None
+def settings_from(given: Mapping[str, str]) -> Settings:
+    """The settings in force: those given, else the defaults. Raises CannotRunError on a wrong one."""
 
     def address(name: str, default: str) -> str:
         text = given.get(name, "").strip() or default

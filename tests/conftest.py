@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -20,7 +21,9 @@ from model.emotions import EMOTIONS, Emotion
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
 from songs.catalog import Catalog
+from songs.dotenv import dotenv_values
 from web.services import Services
+from web.settings import PREFIX, SETTINGS
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -33,6 +36,11 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+DEFAULTS = {f"{PREFIX}{setting.name}": str(setting.default) for setting in SETTINGS}
+
+# What a person has set for their own site is not what the tests, and the sites that they start, are to find.
+os.environ.update({name: DEFAULTS.get(name, "") for name in dotenv_values(ROOT / ".env") if name})
 
 
 def row_of(emotion: Emotion, share: float = 0.9) -> list[float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from app import create_app
-from songs import spotify
+from songs import dotenv, spotify
 from tests.conftest import ROOT
 from web.services import make_listeners
 from web.settings import SETTINGS, SettingsError, settings_from
@@ -33,9 +32,10 @@ def test_the_site_reads_the_file_that_the_refresh_script_reads(tmp_path: Path, m
     (tmp_path / ".env").write_text(f"VISAGE_SONGS={songs}\nVISAGE_PORT=5001\n")
     monkeypatch.setattr("web.settings.ROOT", tmp_path)
     monkeypatch.setenv("VISAGE_PORT", "5002")
+    monkeypatch.delenv("VISAGE_SONGS", raising=False)
     app = create_app()
     assert (app.config["SONGS"], app.config["PORT"]) == (str(songs), 5002)
-    assert spotify.settings_from(os.environ, tmp_path / ".env").songs == songs
+    assert spotify.settings_from(dotenv.environment(tmp_path / ".env")).songs == songs
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ import requests
 import songs.spotify
 from model.emotions import EMOTIONS, Emotion
 from songs.catalog import Catalog, Track, read_tracks, write_tracks
-from songs.dotenv import DotenvError, dotenv_values
+from songs.dotenv import DotenvError, dotenv_values, environment
 from songs.spotify import CannotRunError, settings_from, write_token
 from spotify_sync import main, playlist_id, read_playlists
 from tests.bench_sync import counted_requests
@@ -190,16 +190,19 @@ OLD_ANGRY = [f"Old {k}" for k in range(5)]  # what `desk` puts into angry.csv
 # -- settings
 
 
-def test_settings_are_spotipys_and_the_env_file_yields_to_the_environment(tmp_path: Path) -> None:
+def test_settings_are_spotipys_and_the_env_file_yields_to_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The names that spotipy reads, from .env too; the environment wins; the rest has defaults."""
     dotenv = tmp_path / ".env"
     dotenv.write_text("SPOTIPY_CLIENT_ID=from-file\nexport SPOTIPY_CLIENT_SECRET='from file'\nVISAGE_SONGS=/a\n")
-    settings = settings_from({"VISAGE_SONGS": "/b", "XDG_CONFIG_HOME": "/c"}, dotenv)
+    monkeypatch.setattr("os.environ", {"VISAGE_SONGS": "/b", "XDG_CONFIG_HOME": "/c"})
+    settings = settings_from(environment(dotenv))
     assert (settings.client_id, settings.client_secret, settings.songs) == ("from-file", "from file", Path("/b"))
     assert settings.redirect_uri == "http://127.0.0.1:8888/callback"
     assert (settings.api_base, settings.accounts_base) == ("https://api.spotify.com/v1", "https://accounts.spotify.com")
     assert settings.token_cache == Path("/c/visage-fm/spotify-token.json")
-    assert settings_from({}, tmp_path / "absent").songs == ROOT / "songs"
+    assert settings_from({}).songs == ROOT / "songs"
 
 
 @pytest.mark.parametrize(
@@ -224,8 +227,8 @@ def test_lines_of_an_env_file(tmp_path: Path, line: str, value: str | None) -> N
 def test_an_env_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     """What an editor saved as UTF-16 is refused in words."""
     (tmp_path / ".env").write_text("A=b", encoding="utf-16")
-    with pytest.raises(CannotRunError, match=r"\.env is not text in UTF-8"):
-        settings_from({}, tmp_path / ".env")
+    with pytest.raises(DotenvError, match=r"\.env is not text in UTF-8"):
+        dotenv_values(tmp_path / ".env")
     (tmp_path / "folder").mkdir()
     with pytest.raises(DotenvError, match="folder cannot be read"):
         dotenv_values(tmp_path / "folder")
@@ -235,7 +238,7 @@ def test_an_env_file_in_another_encoding_is_named(tmp_path: Path) -> None:
 def test_a_wrong_address_is_named(address: str) -> None:
     """An address that is none stops the script with the name of its setting."""
     with pytest.raises(CannotRunError, match="SPOTIFY_API_BASE"):
-        settings_from({"SPOTIFY_API_BASE": address}, Path("/absent"))
+        settings_from({"SPOTIFY_API_BASE": address})
 
 
 # -- playlists.json
@@ -1323,6 +1326,12 @@ def test_a_copy_of_the_project_reads_its_env_file(desk: Desk, tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (2, "")
     assert f"Songs:  {desk.folder}\n" in done.stdout
     assert f"({desk.token})" in done.stdout
+    copy.joinpath(".env").write_text("A=b", encoding="utf-16")
+    done = subprocess.run(
+        [sys.executable, "spotify_sync.py", "status"], cwd=copy, env=bare, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (CannotRunError.exit_code, "")
+    assert done.stderr.endswith(".env is not text in UTF-8: save it again as UTF-8\n")
 
 
 # -- Spotify's own list of what it offers

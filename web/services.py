@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from web.settings import PREFIX, ROOT, SettingsError, smoothing
+from web.settings import PREFIX, SettingsError, environment, smoothing
 
 if TYPE_CHECKING:
     from camera import Camera
@@ -57,16 +56,16 @@ def make_services(config: Mapping[str, Any], shared: Path | None = None) -> Serv
     if config["SOURCE"] != "none":
         camera = Camera(config["SOURCE"], recognizer, smoothing(config), config["IDLE"], config["VIEWERS"])
         camera = SharedCamera(camera, shared, config["SECRET_KEY"].encode()) if shared else camera
-    return Services(recognizer, camera, Catalog(songs), make_listeners(os.environ), make_splitter(config))
+    return Services(recognizer, camera, Catalog(songs), make_listeners(environment()), make_splitter(config))
 
 
-def make_listeners(environment: Mapping[str, str]) -> Listeners | None:
+def make_listeners(given: Mapping[str, str]) -> Listeners | None:
     """People's own Spotify, if an app at Spotify is named."""
     from songs import spotify
     from songs.player import Listeners
 
     try:
-        settings = spotify.settings_from(environment, ROOT / ".env")
+        settings = spotify.settings_from(given)
     except spotify.CannotRunError as error:
         raise SettingsError(str(error)) from None
     return Listeners(settings) if settings.client_id else None

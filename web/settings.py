@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.emotions import Smoothing
-from songs.dotenv import DotenvError, dotenv_values
+from songs import dotenv
 
 ROOT = Path(__file__).parent.parent
 PREFIX = "VISAGE_"
@@ -127,8 +126,8 @@ def environment() -> dict[str, str]:
     Raises SettingsError when that cannot be read.
     """
     try:
-        return {**dotenv_values(ROOT / ".env"), **os.environ}
-    except DotenvError as error:
+        return dotenv.environment(ROOT / ".env")
+    except dotenv.DotenvError as error:
         raise SettingsError(str(error)) from None
 
 
