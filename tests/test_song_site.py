@@ -540,7 +540,10 @@ def test_the_command_writes_its_files_whoever_reads_its_lines(tmp_path: Path) ->
 
 
 def test_the_command_stops_in_a_line(tmp_path: Path) -> None:
-    """As a process that waits for its songs: Ctrl-C ends it with 130 and a sentence."""
+    """As a process that waits for its songs: Ctrl-C ends it with 130 and a sentence.
+
+    A signal between the opening and the first read waits for a second one (or for songs), as in every Python program.
+    """
     os.mkfifo(tmp_path / "songs")
     command = [sys.executable, "-m", "songs.split", str(tmp_path / "songs")]
     with (
@@ -548,6 +551,9 @@ def test_the_command_stops_in_a_line(tmp_path: Path) -> None:
         (tmp_path / "songs").open("w"),  # waits until the process reads
     ):
         process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.send_signal(signal.SIGINT)  # nothing to a process that has ended
         assert process.wait(30) == 130
         assert process.stderr is not None
         assert process.stderr.read() == "stopped; no song list was changed halfway\n"
