@@ -13,7 +13,8 @@ const ways = { mine, server };
 const notes = { server: "", picture: "", songs: "", camera: "" }; // most urgent first
 const screen = { note, show, phase }; // what a way of looking may do to the page
 
-let way = $("watch").dataset.way;
+const usual = $("watch").dataset.way; // unless the address says another
+let way = usual;
 let wanted = false; // started, and not paused
 let watching = false; // and not hidden
 let hiding = 0;
@@ -85,6 +86,14 @@ function take(chosen) {
   phase("asking");
   $("stage").style.removeProperty("--shape");
   seeObstacle();
+  sayWay();
+}
+
+/** The camera that was chosen, in the address, so that a reload or a link keeps it. */
+function sayWay() {
+  const url = new URL(location);
+  url.searchParams.set("way", way);
+  history.replaceState(null, "", url);
 }
 
 function seeObstacle() {
@@ -154,9 +163,12 @@ async function tune(onlyAFace = false) {
 async function turnTo(emotion) {
   wished = emotion;
   if ((await tune()) === null) return;
-  const said = new URLSearchParams(location.search).get("emotion");
-  if (said === pinned) history.replaceState(null, "", lifting(location));
-  else history.pushState(null, "", lifting(pinned ? `/?emotion=${pinned}` : "/"));
+  const url = new URL(lifting(location));
+  const said = url.searchParams.get("emotion");
+  if (pinned) url.searchParams.set("emotion", pinned);
+  else url.searchParams.delete("emotion");
+  if (said === pinned) history.replaceState(null, "", url);
+  else history.pushState(null, "", url);
 }
 
 function choose(event) {
@@ -169,6 +181,7 @@ function choose(event) {
 /** Back and forward go through the moods that were chosen. */
 function goBack() {
   const asked = new URLSearchParams(location.search);
+  if ((asked.get("way") ?? usual) !== way) sayWay(); // Back does not turn to another camera
   const [chosen, lift] = [asked.get("emotion"), asked.get("lift") === "1"];
   if (chosen === wished && lift === $("lift").checked) return;
   $("lift").checked = lift;

@@ -129,6 +129,30 @@ def test_back_leads_through_the_moods_that_were_chosen(page: Any) -> None:
     assert tuned("sad")
 
 
+def test_a_camera_that_was_chosen_stays_chosen(page: Any) -> None:
+    """Beside a mood, when Back leads to an address from before, and in a reload."""
+
+    def chosen() -> str:
+        return str(page.locator("#ways [aria-current]").get_attribute("data-way"))
+
+    def at(address: str) -> bool:
+        return bool(eventually(lambda: page.evaluate("location.search") == address))
+
+    other = "server" if chosen() == "mine" else "mine"
+    page.locator("#chips [data-emotion=sad]").click()
+    assert at("?emotion=sad")
+    page.locator(f"#ways [data-way={other}]").click()
+    assert at(f"?emotion=sad&way={other}")
+    page.locator("#follow").click()
+    assert at(f"?way={other}")
+    page.go_back()
+    assert at(f"?emotion=sad&way={other}")
+    page.go_back()
+    assert at(f"?way={other}")
+    page.reload()
+    assert chosen() == other
+
+
 class Held:
     """Requests of a page's that wait until the test answers them, or lets all go on."""
 
