@@ -103,8 +103,8 @@ class Listeners:
 
     def finish(self, secret: str, answer: Mapping[str, str]) -> str:
         """Keep the token, if this is Spotify's answer to this browser's login; else say why not."""
-        login = self._taken(secret)
-        if login is None or not hmac.compare_digest(login.state.encode(), answer.get("state", "").encode()):
+        login = self._taken(secret, answer.get("state", ""))
+        if login is None:
             return "That answer does not belong to a login of this browser. Please log in again."
         if not answer.get("code"):
             return f"Spotify did not log you in ({answer.get('error', 'no reason given')[:40]})."
@@ -120,14 +120,15 @@ class Listeners:
             made.code_verifier, made.code_challenge = login.verifier, login.challenge
         return made
 
-    def _taken(self, secret: str) -> Login | None:
-        """The login that this browser has begun: once, and not after LOGIN_TAKES."""
+    def _taken(self, secret: str, state: str) -> Login | None:
+        """The login that this browser has begun, if it is the one of this `state`: once, and not after LOGIN_TAKES."""
         file = self._begun(secret)
         with self._alone(), suppress(OSError, ValueError, TypeError):
             self._tidy()
             login = Login(**json.loads(file.read_text(encoding="utf-8")))
-            file.unlink()
-            return login
+            if hmac.compare_digest(login.state.encode(), state.encode()):
+                file.unlink()
+                return login
         return None
 
     def forget(self, secret: str) -> dict[str, Any]:
@@ -206,18 +207,24 @@ class Listeners:
         mood = f"from {playlist.emotion} to happy" if playlist.steps else playlist.emotion
         name = f"Visage FM: {mood}, {date.today()}"
         songs = [track.track_id for track in playlist.tracks]
+        if not songs:
+            raise PlayerError("There are no songs to save.", 409)
         made = self._ask(secret, lambda spotify: spotify.current_user_playlist_create(name, public=False)).get("id")
         if not made:
             raise PlayerError("Spotify made no playlist.", 502)
 
+        taken: list[str] = []
+
         def add(uris: list[str]) -> None:
             self._answer(secret, lambda spotify: spotify.playlist_add_items(made, uris))
+            taken.extend(uris)
 
         try:
-            taken = told(lambda: add_songs(add, songs))
+            told(lambda: add_songs(add, songs))
         except PlayerError as error:
-            raise PlayerError(f"{error.description} {name!r} was made, but not filled.", error.code) from None
-        return {"name": name, "url": f"https://open.spotify.com/playlist/{made}", "count": taken}
+            filled = f"with {len(taken)} of its {len(songs)} songs" if taken else "but not filled"
+            raise PlayerError(f"{error.description} {name!r} was made, {filled}.", error.code) from None
+        return {"name": name, "url": f"https://open.spotify.com/playlist/{made}", "count": len(taken)}
 
     def _ask(self, secret: str, job: Callable[[Any], Any]) -> dict[str, Any]:
         """One request with this person's token. Raises PlayerError."""

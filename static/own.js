@@ -8,6 +8,8 @@ const HERE = ""; // the choice of hearing songs on this page
 const $ = (id) => document.getElementById(id);
 let csrf = "";
 let lost = false; // whether nobody could say yet who is logged in
+let standing = ""; // what was last said about how things stand; it goes once that is no longer so
+let loggedOut = false; // when that was said
 let saving = false;
 
 async function ask(what, body) {
@@ -18,7 +20,7 @@ async function ask(what, body) {
   };
   const response = await fetch(`/spotify${what}`, { signal: AbortSignal.timeout(TIMEOUT), ...options });
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error);
+  if (!response.ok) throw Object.assign(new Error(answer.error), { refused: [401, 403].includes(response.status) });
   return answer;
 }
 
@@ -27,6 +29,7 @@ async function attempt(job) {
   try {
     await job();
   } catch (error) {
+    if (error.refused) await look(); // the login has ended, or another has begun: the page must not go on as if not
     tell(why(error));
   }
 }
@@ -45,7 +48,8 @@ function show({ logged_in, devices, told, csrf: token }) {
   $("stranger").hidden = logged_in;
   $("known").hidden = !logged_in;
   offer(devices, logged_in ? $("device").selectedOptions[0] : null);
-  if (told) tell(told);
+  if (told || $("told").textContent === standing || (logged_in && loggedOut)) tell(told);
+  [standing, loggedOut] = [told, !logged_in];
 }
 
 /** What a song can sound on. A device that was chosen stays so while it sleeps, or songs would sound elsewhere. */

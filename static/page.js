@@ -190,6 +190,8 @@ function goBack() {
 
 // -- the start -----------------------------------------------------------------------------------
 
+if (location.pathname !== "/") history.replaceState(null, "", "/"); // the answer of a login is no place to come back to
+
 function onWay(event) {
   const chosen = event.target.closest("a[data-way]")?.dataset.way;
   if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;

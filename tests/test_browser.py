@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urljoin
 
 import cv2
 import pytest
@@ -13,7 +14,7 @@ from model.demo import demo_frame
 from model.emotions import EMOTIONS
 from tests.conftest import eventually
 from tests.fake_embed import SONG, FakeEmbed
-from tests.fake_spotify import FakeSpotify
+from tests.fake_spotify import FakeSpotify, error
 from tests.test_site import Site, running
 
 pytestmark = pytest.mark.browser
@@ -892,6 +893,56 @@ def test_a_device_stays_chosen_while_it_sleeps(somebody: Any, spotify: FakeSpoti
     assert eventually(lambda: somebody.locator("#device option").count() == 3)
     somebody.locator("#songs .play").nth(0).click()
     assert eventually(lambda: "plays on Kitchen" in told(somebody))
+
+
+def test_a_login_that_ended_elsewhere_is_offered_again(somebody: Any, embed: FakeEmbed) -> None:
+    """A click on a song says so; then the login is there, and songs sound on the page until it is used."""
+    log_in(somebody)
+    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.locator("#known").wait_for()
+    somebody.locator("#device").select_option(label="Kitchen")
+    newer = somebody.context.new_page()
+    newer.goto(somebody.url)
+    newer.locator("#leave").click()
+    newer.locator("#stranger").wait_for()
+    somebody.locator("#songs .play").nth(0).click()
+    somebody.locator("#stranger").wait_for()
+    assert not somebody.locator("#known").is_visible()
+    assert eventually(lambda: "not logged in to Spotify here" in told(somebody))
+    somebody.locator("#songs .play").nth(0).click()
+    assert eventually(lambda: embed.asked)
+    log_in(newer)
+    come_back(somebody)
+    somebody.locator("#known").wait_for()
+    assert eventually(lambda: told(somebody) == "")
+
+
+def test_trouble_that_is_over_is_said_no_more(somebody: Any, spotify: FakeSpotify) -> None:
+    """What keeps devices away is said until a return finds them; what a click led to stays."""
+    log_in(somebody)
+    somebody.locator("#known").wait_for()
+    spotify.fail("/me/player/devices", error(503, "Oh no"), for_ever=True)
+    come_back(somebody)
+    assert eventually(lambda: told(somebody) != "")
+    spotify.faults.clear()
+    come_back(somebody)
+    assert eventually(lambda: told(somebody) == "")
+    somebody.locator("#save").click()
+    assert eventually(lambda: told(somebody) == "There is no mood yet.")
+    with somebody.expect_response("**/spotify"):
+        come_back(somebody)
+    somebody.wait_for_timeout(200)
+    assert told(somebody) == "There is no mood yet."
+
+
+def test_a_refused_login_is_no_place_to_come_back_to(somebody: Any) -> None:
+    """The page says what went wrong, and its address is that of the page, also once a mood is chosen."""
+    base = urljoin(somebody.url, "/")
+    somebody.goto(f"{base}spotify/callback?error=access_denied&state=x")
+    assert "Please log in again" in told(somebody)
+    assert eventually(lambda: somebody.evaluate("location.href") == base)
+    somebody.locator("#chips [data-emotion=happy]").click()
+    assert eventually(lambda: somebody.evaluate("location.href") == f"{base}?emotion=happy")
 
 
 def test_two_clicks_save_one_playlist(somebody: Any, spotify: FakeSpotify) -> None:

@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -251,6 +252,14 @@ def test_an_answer_counts_once_and_in_its_own_browser(browser: Browser, camera: 
     assert browser.come_back(address).status_code == 302
     assert browser.come_back(address).status_code == 403
     assert not other.state()["logged_in"]
+
+
+def test_of_two_logins_begun_the_later_one_can_be_finished(browser: Browser) -> None:
+    """The answer to the earlier one, of another tab, is refused and does not use the later one up."""
+    earlier, later = browser.agree(), browser.agree()
+    assert browser.come_back(earlier).status_code == 403
+    assert browser.come_back(later).status_code == 302
+    assert browser.state()["logged_in"]
 
 
 def test_logins_that_nobody_finishes_do_not_pile_up(settings: Settings) -> None:
@@ -521,6 +530,29 @@ def test_a_playlist_that_could_not_be_filled_is_said(ann: Browser, spotify: Fake
     told = ann.post("save", {"emotion": "sad"})
     assert told.status_code == 502
     assert "was made, but not filled" in told.json["error"]
+
+
+def test_a_playlist_that_was_filled_in_part_is_said(
+    ann: Browser, spotify: FakeSpotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When Spotify fails between two lots of songs the person hears how many are there."""
+    monkeypatch.setattr("songs.spotify.ADD_AT_ONCE", 20)
+    spotify.faults["/items"] = chain([None], repeat(error(503, "Oh no")))  # type: ignore[list-item]
+    told = ann.post("save", {"emotion": "sad"}).json["error"]
+    songs = len(Catalog(ROOT / "songs").playlist("sad").tracks)  # type: ignore[arg-type]
+    assert f"was made, with 20 of its {songs} songs." in told
+
+
+def test_a_mood_without_songs_makes_no_playlist(
+    camera: Camera, settings: Settings, spotify: FakeSpotify, tmp_path: Path
+) -> None:
+    """An empty list is said, and nothing is made at Spotify."""
+    services = Services(camera.recognizer, camera, Catalog(tmp_path), Listeners(settings))
+    ann = Browser(create_app({"TESTING": True, "SERVER_NAME": HOST}, services).test_client())
+    ann.log_in()
+    told = ann.post("save", {"emotion": "sad"})
+    assert (told.status_code, told.json["error"]) == (409, "There are no songs to save.")
+    assert spotify.lists == {}
 
 
 def test_only_a_mood_can_be_saved(ann: Browser, spotify: FakeSpotify) -> None:
