@@ -45,12 +45,12 @@ class Pasted:
 def read_songs(text: str, most: int | None = None) -> Pasted:
     """The songs of a paste: a line each, as a link, an id or "artist - title"; or a CSV with a header.
 
-    Raises SplitError when there is none, TooMuchError on more than `most` lines.
+    Raises SplitError when there is none, and on more than `most` lines.
     """
     text = text.replace("\0", " ").removeprefix("\ufeff")
     lines = [line.strip() for line in text.splitlines()]
     if most is not None and len(lines) > most:
-        raise TooMuchError(f"That is {len(lines):,} lines; {most:,} at a time, please.")
+        raise SplitError(f"That is {len(lines):,} lines; {most:,} at a time, please.")
     first = next((line for line in lines if line), "")
     pasted = _from_table(text) if _is_header(first) else _from_lines(lines)
     if not pasted.songs:
@@ -110,20 +110,25 @@ def _song(line: str) -> Song:
 
 def _from_table(text: str) -> Pasted:
     """The songs of a CSV, and how they sound if it has the columns for that."""
-    text = text.strip()
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text.partition("\n")[0]))
+    text = re.sub(r"\A\s*\n", "", text)  # and no more: the first cell may be an empty one, before a tab
+    delimiter = _delimiter(text.partition("\n")[0])
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = next(rows)
-    columns, sounding = song_columns([name.strip().casefold() for name in header]), False
+    columns, sounding, numbers = song_columns([name.strip().casefold() for name in header]), False, set[int]()
     with suppress(FeaturesError):
-        columns, sounding = dict(columns_of(header)), True
+        known = columns_of(header)
+        numbers = set(known.values()) - set(columns.values())
+        columns, sounding = dict(known), True
     songs: dict[Song, Sound | None] = {}
     faults = []
     try:
         for row in rows:
+            if delimiter != ",":  # then a comma may stand in numbers
+                row[:] = [cell.replace(",", ".") if at in numbers else cell for at, cell in enumerate(row)]
             song = song_in(row, columns) if len(row) >= len(header) else Song()
             if song.keys:
                 songs[song] = songs.get(song) or (sound_in(row, columns) if sounding else None)
-            elif row:
+            elif any(map(str.strip, row)):
                 faults.append(f"Line {rows.line_num}: it has no song in it.")
     except csv.Error as error:
         faults.append(f"Line {rows.line_num}: it cannot be parsed ({error}); nothing after it was read.")

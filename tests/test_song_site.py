@@ -421,6 +421,7 @@ def test_a_table_that_is_pasted() -> None:
     rows.writerow([f"spotify:track:{track_id(5)}", "Loud", "A, B", *METAL])
     rows.writerow(["spotify:local:::Home:1", "Quiet", "C", *PIANO])
     rows.writerow(["", "Silent", "D", *[""] * len(FEATURES)])
+    rows.writerow(["", "", "E"])
     rows.writerow(["", "", ""])
     split = Splitter().split(read_songs(text.getvalue()))
     assert [(one.name, one.place) for one in split.placed] == [
@@ -451,6 +452,17 @@ def test_a_table_from_a_spreadsheet(delimiter: str) -> None:
     (placed,) = Splitter().split(read_songs(f"\ufeff{text.getvalue()}")).placed
     assert (placed.name, placed.place) == ("A - Loud, louder", "happy")
     assert read_songs("A\tLoud, louder").songs == (Song(title="Loud, louder", artist="A"),)
+
+
+@pytest.mark.parametrize("before", ["", " \n\t\n"])
+def test_a_table_from_a_spreadsheet_with_empty_cells_and_commas_in_numbers(before: str) -> None:
+    """A first column without a name, a last one without content, and numbers as many lands write them."""
+    numbers = [str(number).replace(".", ",") for number in DANCE]
+    lines = [["", "title", "artist", *FEATURES, "note"], ["0", "1,2", "A", *numbers, ""], ["1", "B", "C", *numbers, ""]]
+    text = before + "\n".join("\t".join(cells) for cells in lines)
+    split = Splitter().split(read_songs(text))
+    assert [(one.name, one.place) for one in split.placed] == [("A - 1,2", "happy"), ("C - B", "happy")]
+    assert split.troubles == ()
 
 
 def test_the_table_fills_in_names_and_ids(table: FeatureTable) -> None:
@@ -685,7 +697,7 @@ def test_names_are_shown_as_text(site: Flask) -> None:
     [
         ("", 400, "There is no song in it"),
         ("https://open.spotify.com/playlist/37i9dQZF1DXcBWIGoYBM5M", 400, "only Spotify's API says"),
-        ("a - b\n" * (MOST_LINES + 1), 413, "2,000 at a time"),
+        ("a - b\n" * (MOST_LINES + 1), 400, "2,000 at a time"),
         ("x" * MOST_BYTES, 413, "200 kB at a time"),
         ("spotify:" * 20_000, 400, "longer than 1,000 characters"),
     ],
@@ -694,6 +706,8 @@ def test_what_cannot_be_split(site: Flask, songs: str, code: int, said: str) -> 
     """Nothing, a playlist's link, and too much are answered with a 4xx, on the page and in words."""
     found, page = post(site.test_client(), songs=songs)
     assert (found, said in page.select_one("[role=alert]").text) == (code, True)
+    kept = page.select_one("textarea").text
+    assert kept.strip() == ("" if code == 413 else songs.strip())
 
 
 def test_another_site_may_not_ask(site: Flask) -> None:
