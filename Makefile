@@ -16,8 +16,10 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get updat
 run: .venv/serve
 	$(BIN)/python app.py
 
-# As many processes as there are cores, unless VISAGE_WORKERS says otherwise.
-serve: export VISAGE_WORKERS := $(or $(VISAGE_WORKERS),0)
+# As many processes as there are cores, unless VISAGE_WORKERS, here or in .env, says otherwise.
+ifeq ($(VISAGE_WORKERS)$(shell grep -sE '^ *(export )? *VISAGE_WORKERS *=' .env),)
+serve: export VISAGE_WORKERS := 0
+endif
 serve: .venv/serve
 	$(BIN)/python -m gunicorn -c gunicorn.conf.py
 

@@ -60,7 +60,8 @@ from songs.spotify import (
 
 HERE = Path(__file__).resolve().parent
 PLAYLISTS = "playlists.json"  # in the songs folder: which playlists make which list
-OLDEST_COPY = timedelta(days=30)  # an unchanged list is fetched again all the same: its songs may have gone
+# An unchanged list is fetched again all the same, for its songs may have gone; weekly runs do so before the page minds.
+OLDEST_COPY = timedelta(days=22)
 LOGIN_LASTS = timedelta(days=180)
 COPY_IT = (
     "Spotify gives an app only the lists that you own or edit. In the Spotify app add its songs to a list of"

@@ -203,8 +203,9 @@ def close_output() -> None:
 def replace_text(path: Path, text: str, errors: str = "strict") -> None:
     """Make `text` the content of a file: a reader sees the old one or the new one, whole. Raises OSError.
 
-    The file's permissions stay; after an error the old content does too, and nothing is left beside it.
+    Its permissions and links to it stay; after an error the old content does too, and nothing is left beside it.
     """
+    path = path.resolve()
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("x", encoding="utf-8", errors=errors, newline="") as file:

@@ -317,6 +317,8 @@ def _seconds(text: str) -> float:
 
 
 def _lines(options: argparse.Namespace, terminal: Terminal) -> Lines:
+    if options.songs and not options.lists.is_dir():
+        raise UsageError(f"--lists {options.lists}: there is no such folder")
     catalog = Catalog(options.lists) if options.songs else None
     settles = SETTLES if _gap(options) <= FOLLOWED else 0.0
     return Lines(terminal, options.every, options.songs, catalog, settles=settles, in_json=options.json)

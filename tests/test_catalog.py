@@ -351,6 +351,18 @@ def test_writing_keeps_the_permissions(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_a_list_that_is_a_link_stays_one(path: Path, tmp_path: Path) -> None:
+    """What is written goes where the link leads, into a folder that is backed up, say."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_tracks(elsewhere / "my.csv", [track(1)])
+    path.symlink_to(elsewhere / "my.csv")
+    write_tracks(path, [track(2)])
+    assert path.is_symlink()
+    assert read_tracks(elsewhere / "my.csv") == ([track(2)], [])
+    assert len(list(elsewhere.iterdir())) == 1
+
+
 def test_a_failed_write_leaves_the_old_list_and_nothing_else(path: Path) -> None:
     """Whether the songs or the disk fail, the old list stays whole and no temporary file is left."""
     write_tracks(path, [track(1)])

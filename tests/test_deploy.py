@@ -371,7 +371,7 @@ def elsewhere(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A make of its own, though these tests may run under one."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VISAGE_"))}
     command = ["make", *arguments]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
 
@@ -395,6 +395,19 @@ def test_a_virtual_environment_that_works_stays(elsewhere: Path) -> None:
     (elsewhere / ".venv/bin/python").symlink_to(sys.executable)
     asked = make(elsewhere, "--dry-run", "run").stdout
     assert asked.splitlines() == [".venv/bin/python app.py"]
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"), [("", "0"), ("export VISAGE_WORKERS = 3", "as .env says"), ("# VISAGE_WORKERS=3", "0")]
+)
+def test_the_site_is_served_by_as_many_as_env_says(elsewhere: Path, line: str, seen: str) -> None:
+    """`make serve` starts a process for each core, unless .env names another number."""
+    (elsewhere / ".env").write_text(f"VISAGE_PORT=5001\n{line}\n")
+    python = elsewhere / ".venv/bin/python"
+    python.write_text('#!/bin/sh\n[ "$2" != gunicorn ] || echo "${VISAGE_WORKERS-as .env says}"\n')
+    python.chmod(0o755)
+    done = make(elsewhere, "--silent", "serve")
+    assert (done.stdout, done.stderr) == (f"{seen}\n", "")
 
 
 def test_a_python_of_another_version_is_named(elsewhere: Path) -> None:

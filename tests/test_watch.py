@@ -184,6 +184,12 @@ def test_a_list_without_songs_is_said(run: Callable[..., Answer], tmp_path: Path
     assert objects(run(photo, "--songs", 2, "--lists", tmp_path, "--json")[1])[0]["songs"] == []
 
 
+def test_a_folder_of_lists_that_is_not_there_is_named(run: Callable[..., Answer], tmp_path: Path) -> None:
+    """A typo is no mood without songs."""
+    photo, none = write_photo(tmp_path / "me.png"), tmp_path / "none"
+    assert run(photo, "--songs", 2, "--lists", none) == (2, "", f"--lists {none}: there is no such folder\n")
+
+
 def test_a_clip_that_breaks_off_is_read_as_far_as_it_goes(run: Callable[..., Answer], tmp_path: Path) -> None:
     """Half a file gives its lines, and then the seconds at which it ends and exit code 1."""
     whole = write_clip(tmp_path / "whole.avi", *range(50, 150))
