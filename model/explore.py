@@ -14,13 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from model import fer2013
 from model.emotions import EMOTIONS
 from model.ferplus import load_ballot
-from model.plots import confusion_chart, counts_chart, faces_chart
 
 SAMPLES = 28  # pictures of an emotion in a sample grid
 
@@ -108,11 +108,12 @@ def _doubt_lines(doubts: np.ndarray) -> Iterator[str]:
 
 
 def _draw(out: Path, training: fer2013.FaceSet, validation: fer2013.FaceSet, doubts: np.ndarray | None) -> None:
+    plots = _plots()
     counts = {"training": class_counts(training), "validation": class_counts(validation)}
-    counts_chart(counts, out / "class-counts.png")
-    faces_chart(mean_faces(training), out / "mean-faces.png")
+    plots.counts_chart(counts, out / "class-counts.png")
+    plots.faces_chart(mean_faces(training), out / "mean-faces.png")
     if doubts is not None:
-        confusion_chart(doubts[:, :-1], out / "label-doubts.png", rows="label", columns="what most people saw")
+        plots.confusion_chart(doubts[:, :-1], out / "label-doubts.png", rows="label", columns="what most people saw")
 
 
 def _draw_samples(folder: Path, faces: fer2013.FaceSet, seed: int = 2013) -> None:
@@ -122,7 +123,15 @@ def _draw_samples(folder: Path, faces: fer2013.FaceSet, seed: int = 2013) -> Non
         mine = np.flatnonzero(faces.labels == label)
         chosen = sorted(rng.choice(mine, min(SAMPLES, len(mine)), replace=False))
         names = {Path(faces.names[i]).stem.removeprefix("Training_"): faces.pixels[i] for i in chosen}
-        faces_chart(names, folder / f"{EMOTIONS[label]}.png")
+        _plots().faces_chart(names, folder / f"{EMOTIONS[label]}.png")
+
+
+def _plots() -> ModuleType:
+    try:
+        from model import plots
+    except ImportError as error:
+        raise fer2013.DataError(f"charts need matplotlib ({error}): pip install -r requirements.txt") from error
+    return plots
 
 
 def explore(chosen: argparse.Namespace) -> list[str]:

@@ -66,10 +66,10 @@ def load(source: Path, split: str) -> FaceSet:
     if not source.exists():
         raise DataError(f"no data at {source}: give a folder with train/ and test/, a zip of it, or fer2013.csv")
     try:
-        if source.suffix == ".csv":
+        if source.suffix.lower() == ".csv":
             return _stack(_csv_rows(source, split), source)
         with _files(source) as files:
-            above = {path.parent.parent.name for path, _ in files if path.parent.name in set(EMOTIONS)}
+            above = {path.parent.parent.name for path, _ in files if _emotion_of(path)}
             folder = _folder_of(split, above, source)
             return _stack(_decoded(_in_folder(folder, files, source)), source)
     except UNREADABLE as error:
@@ -104,7 +104,7 @@ File = tuple[PurePosixPath, Callable[[], bytes]]
 @contextmanager
 def _files(source: Path) -> Iterator[list[File]]:
     """The pictures of a folder or a zip by name, each with what reads it."""
-    if source.suffix != ".zip":
+    if source.suffix.lower() != ".zip":
         paths = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES]
         yield [(PurePosixPath(path.relative_to(source).as_posix()), path.read_bytes) for path in paths]
         return
@@ -124,17 +124,29 @@ def _folder_of(split: str, above: set[str], source: Path) -> str | None:
             f"{source}: which split are the emotions under {unknown}?"
             " Call the folders train and test, or give one of them by itself"
         )
-    return there.pop() if unknown else next((name for name in FOLDERS[split] if name in there), None)
+    if unknown:
+        return there.pop()
+    if there and not there & set(FOLDERS[split]):
+        found = ", ".join(sorted(f"{name}/" for name in above))
+        raise DataError(f"{source} has no {split} split: the emotions are under {found} alone")
+    return next((name for name in FOLDERS[split] if name in there), None)
+
+
+def _emotion_of(path: PurePosixPath) -> Emotion | None:
+    """The emotion whose folder, in any case, a picture is in."""
+    name = path.parent.name.casefold()
+    return Emotion(name) if name in set(EMOTIONS) else None
 
 
 def _in_folder(folder: str | None, files: Iterable[File], source: Path) -> Iterator[tuple[str, Emotion, bytes]]:
     """The files of the emotions that stand in folders of this (lower-case) name."""
     unknown: set[str] = set()
     for path, read in files:
-        if path.parent.name not in set(EMOTIONS):
+        emotion = _emotion_of(path)
+        if not emotion:
             unknown.add(path.parent.name or ".")
         elif path.parent.parent.name.casefold() == folder:
-            yield str(path), Emotion(path.parent.name), read()
+            yield str(path), emotion, read()
     if unknown:
         logger.warning("%s: folders that are none of the seven emotions, left out: %s", source, sorted(unknown))
 

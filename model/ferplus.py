@@ -95,7 +95,8 @@ def load_ballot(path: Path, names: tuple[str, ...]) -> Ballot:
 
 def _key(name: str) -> tuple[str, ...]:
     """What identifies a picture: ("angry", "Training_3908"). Two names stand under two labels each."""
-    return PurePosixPath(name).with_suffix("").parts[-2:]
+    path = PurePosixPath(name)
+    return path.parent.name.casefold(), path.stem
 
 
 def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:

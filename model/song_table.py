@@ -79,6 +79,11 @@ def label(
     return labelling.tally
 
 
+def hint(header: list[str]) -> str:
+    """What may be wrong with a header in which columns are missing, if that can be seen."""
+    return " (a table's columns are separated by commas)" if len(header) == 1 else ""
+
+
 def columns_of(header: list[str]) -> Columns:
     """Where things stand under a header; TableError says which columns are missing."""
     if any("\0" in name or not name.isprintable() for name in header):
@@ -88,7 +93,9 @@ def columns_of(header: list[str]) -> Columns:
     missing = [name for name in FEATURES if name not in places]
     counts = next((places[name] for name in COUNTS if name in places), None)
     if missing and LYRICS not in places and counts is None:
-        raise TableError(f"it has no column {', '.join(missing)}, and no column {LYRICS} or {COUNTS[0]} either")
+        raise TableError(
+            f"it has no column {', '.join(missing)}, and no column {LYRICS} or {COUNTS[0]} either{hint(header)}"
+        )
     features = () if missing else tuple(places[name] for name in FEATURES)
     return Columns(features, places.get(LYRICS), counts, [*map(_given, header), *ADDED], len(header))
 

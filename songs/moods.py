@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from errno import ENOENT
 from pathlib import Path
 
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
-from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, label
+from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
 from songs.catalog import (
     Track,
     append_tracks,
@@ -92,12 +94,14 @@ def make_playlists(options: argparse.Namespace) -> None:
 
 def check_lists(options: argparse.Namespace) -> None:
     """Name the songs whose labelled mood disagrees with the list they sit in; says nothing else."""
-    lists = {emotion: _listed(list_of(options.songs, emotion)) for emotion in EMOTIONS}
-    listed = {track.track_id for tracks in lists.values() for track in tracks}
+    if not any(list_of(options.songs, emotion).exists() for emotion in EMOTIONS):
+        raise FileNotFoundError(ENOENT, "none of the seven lists is in it", str(options.songs))
+    lists = {emotion: listed(list_of(options.songs, emotion)) for emotion in EMOTIONS}
+    known = {track.track_id for tracks in lists.values() for track in tracks}
     labelled = {
         track.track_id: (emotion, sure)
-        for emotion, (sure, _, track) in labelled_songs(options.table, lambda fault: None)
-        if track.track_id in listed and sure >= options.sure
+        for emotion, (sure, _, track) in labelled_songs(options.table, _complain)
+        if track.track_id in known and sure >= options.sure
     }
     for emotion, tracks in lists.items():
         for track in tracks:
@@ -113,7 +117,7 @@ def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tup
     """
     faults = 0
     csv.field_size_limit(LONGEST_FIELD)
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.reader(file)
         try:
             places = _places(next(rows, []))
@@ -145,8 +149,9 @@ def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append:
             raise TableError(f"{path} is not a song list, and nothing is added to it: {error}") from None
         known = {track.track_id for track in before}
         new = [track for track in chosen[emotion] if track.track_id not in known]
-        forget_fetch(path)
-        (append_tracks if append else write_tracks)(path, new)
+        if new:
+            forget_fetch(path)
+            (append_tracks if append else write_tracks)(path, new)
         yield f"{emotion}: {len(before) + len(new)} songs, {len({track.artist for track in new})} artists among the new"
 
 
@@ -191,7 +196,8 @@ def existing_folder(text: str) -> Path:
     return path
 
 
-def _listed(path: Path) -> list[Track]:
+def listed(path: Path) -> list[Track]:
+    """The songs of a list, none without one. Raises TableError and OSError."""
     try:
         return read_tracks(path)[0]
     except FileNotFoundError:
@@ -206,9 +212,10 @@ def _places(header: list[str]) -> Mapping[str, int]:
     places = {ours: names.index(theirs) for ours, known in NAMES.items() for theirs in known[::-1] if theirs in names}
     if missing := [name for name in NEEDED if name not in places]:
         labelled = "emotion and confidence come from python -m model.song_moods label"
-        listed = "a list needs every song's Spotify id and title"
+        needed = "a list needs every song's Spotify id and title"
         unlabelled = {"emotion", "confidence"} & set(missing)
-        raise TableError(f"it has no column {', '.join(missing)}; {labelled if unlabelled else listed}")
+        why = labelled if unlabelled else needed
+        raise TableError(f"it has no column {', '.join(missing)}{hint(header)}; {why}")
     return places
 
 
@@ -217,6 +224,8 @@ def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion
     cells = {name: row[place].strip() for name, place in places.items()}
     if not cells["emotion"]:
         return None
+    if re.search("[\udc80-\udcff]", "".join(cells.values())):
+        raise ValueError("it is not UTF-8: save the table again as UTF-8")
     confidence = float(cells["confidence"])
     if not 0 <= confidence <= 1:
         raise ValueError(f"its confidence is {cells['confidence']!r}, not a number from 0 to 1")
@@ -231,7 +240,7 @@ def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion
         measure(cells.get("valence", "")),
         measure(cells.get("energy", "")),
     )
-    return Emotion(cells["emotion"]), (confidence, -line, track)
+    return Emotion(cells["emotion"].casefold()), (confidence, -line, track)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -256,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--songs", type=existing_folder, default=Path(__file__).parent, metavar="DIR", help="where the lists are"
     )
-    one.add_argument("--sure", type=float, default=0.5, metavar="0.5", help="name songs from this confidence on")
+    one.add_argument("--sure", type=_share, default=0.5, metavar="0.5", help="name songs from this confidence on")
     return parser
 
 
@@ -265,6 +274,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return number
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return share
 
 
 def _bar() -> Callable[[float], None]:

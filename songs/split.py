@@ -24,11 +24,11 @@ import numpy as np
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES, Mood, SongMoods, SongMoodsError, load_song_moods
 from model.song_table import TableError
-from songs.catalog import Track, close_output, take_any_title
+from songs.catalog import Track, close_output, list_of, take_any_title
 from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
-from songs.moods import choose, existing_folder, write_lists
+from songs.moods import choose, existing_folder, listed, write_lists
 from songs.paste import Pasted, SplitError, read_songs
 
 AT_ONCE = 2  # splits; a large table or a slow service must not take the site's threads
@@ -220,12 +220,17 @@ def _lines(split: Split) -> Iterator[str]:
 
 
 def _write(split: Split, folder: Path, append: bool) -> list[str]:
-    """The lists of a folder from a split, and how each went; a song that has no id or no title can be in none."""
+    """The lists of a folder from a split, and how each went; a song that has no id or no title can be in none.
+
+    What the lists say of a song already, its album and length say, stays.
+    """
+    known = {track.track_id: track for emotion in EMOTIONS for track in listed(list_of(folder, emotion))}
     songs, left = [], 0
     for i, one in enumerate(split.placed):
         try:
             if one.emotion:
-                track = Track(one.song.track_id, one.song.title, one.song.artist, "", None, "")
+                new = Track(one.song.track_id, one.song.title, one.song.artist, "", None, "")
+                track = known.get(new.track_id, new)
                 songs.append((one.emotion, (one.confidence, -i, track)))
         except ValueError:
             left += 1

@@ -26,16 +26,17 @@ async function look(file) {
   const mine = (asking = new AbortController());
   say("Looking at the photo.");
   const bitmap = createImageBitmap(file).catch(() => null);
-  const answer = await recognized(file, mine.signal).catch((error) => error);
+  const answer = await recognized(file, mine).catch((error) => error);
   const picture = await bitmap;
   if (mine === asking) show(answer, picture);
   picture?.close();
 }
 
-function recognized(file, signal) {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
+function recognized(file, mine) {
+  const late = setTimeout(() => mine.abort(), TIMEOUT);
   const headers = { "Content-Type": file.type || "application/octet-stream" };
-  return request("/recognize?still=1", { method: "POST", body: file, headers, signal: limit });
+  const asked = request("/recognize?still=1", { method: "POST", body: file, headers, signal: mine.signal });
+  return asked.finally(() => clearTimeout(late));
 }
 
 function show(answer, picture) {

@@ -355,6 +355,17 @@ def test_explore_without_flags_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_tables_need_no_matplotlib(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the site is installed the tables are printed, and charts say what they need."""
+    for name in ("matplotlib", "model.plots"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr("model.plots", raising=False)
+    data = ["--data", str(folder / "faces")]
+    explore.main(data)
+    with pytest.raises(SystemExit, match="charts need matplotlib"):
+        explore.main([*data, "--out", str(tmp_path / "out")])
+
+
 def test_explore_names_what_it_cannot_write(folder: Path, tmp_path: Path) -> None:
     """A file where the folder should be is one sentence."""
     (tmp_path / "taken").write_text("")

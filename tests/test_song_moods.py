@@ -450,6 +450,33 @@ def test_playlists_as_a_process(tmp_path: Path) -> None:
     assert not (tmp_path / "fear.csv").exists()
 
 
+def test_an_append_that_adds_nothing_changes_nothing(tmp_path: Path) -> None:
+    """A list that was fetched is still one."""
+    write_tracks(tmp_path / "happy.csv", [Track(f"{1:022d}", "Old", "A", "", None, "")])
+    notes, list_ = tmp_path / "synced.json", tmp_path / "happy.csv"
+    notes.write_text(json.dumps({"happy": {"fetched_at": "2026-11-01T00:00:00Z"}}))
+    before = (notes.read_bytes(), list_.read_bytes())
+    table = labelled(tmp_path / "t.csv", [(1, "Sun", "happy", 0.8)])
+    assert commands.main(["playlists", str(table), "--songs", str(tmp_path), "--append"]) == 0
+    assert (notes.read_bytes(), list_.read_bytes()) == before
+
+
+def test_a_labelled_table_in_another_encoding_spoils_no_title(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row that is not UTF-8 is named and left out; semicolons are said to be none of what parts columns."""
+    table = labelled(tmp_path / "t.csv", [(1, "Beyoncé", "happy", 0.8), (2, "Sun", "Happy", 0.7)])
+    text = table.read_text(encoding="utf-8")
+    table.write_bytes(text.encode("latin-1"))
+    assert commands.main(["playlists", str(table), "--songs", str(tmp_path)]) == 0
+    assert [track.title for track in read_tracks(tmp_path / "happy.csv")[0]] == ["Song 2"]
+    assert capsys.readouterr().err == "line 2: it is not UTF-8: save the table again as UTF-8\n"
+    table.write_text(text.replace(",", ";"), encoding="utf-8")
+    for command in (["check", str(table)], ["label", str(table), "--out", str(tmp_path / "out.csv")]):
+        assert commands.main([*command, *(["--songs", str(tmp_path)] if command[0] == "check" else [])]) == 2
+        assert "a table's columns are separated by commas" in capsys.readouterr().err
+
+
 def test_playlists_replace_and_need_their_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --append the old songs go; a table that was never labelled is told how to be."""
     write_tracks(tmp_path / "happy.csv", [Track("h" * 22, "Old", "A", "", None, "")])
@@ -504,6 +531,19 @@ def test_check_as_a_process(tmp_path: Path) -> None:
     )
     done = run("check", table, "--songs", tmp_path, module="songs.catalog")
     assert (done.returncode, done.stdout, done.stderr) == (0, "happy: A: Song 1 is labelled sad (0.90)\n", "")
+
+
+def test_check_says_what_it_could_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Silence is agreement: a row that cannot be read, a folder without lists and a share over 1 are named."""
+    table = labelled(tmp_path / "t.csv", [(1, "A", "glad", 0.9)])
+    assert commands.main(["check", str(table), "--songs", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: none of the seven lists is in it\n"
+    write_tracks(tmp_path / "happy.csv", [Track(f"{1:022d}", "Song", "A", "", None, "")])
+    assert commands.main(["check", str(table), "--songs", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == "line 2: 'glad' is not a valid Emotion\n"
+    with pytest.raises(SystemExit):
+        commands.main(["check", str(table), "--songs", str(tmp_path), "--sure", "93"])
+    assert "argument --sure: 93 is not from 0 to 1" in capsys.readouterr().err
 
 
 # -- the wall

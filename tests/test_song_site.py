@@ -515,6 +515,16 @@ def test_the_command_writes_lists(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
+def test_lists_that_are_split_anew_keep_what_they_say(tmp_path: Path) -> None:
+    """A song that moves to another list, or stays in its own, keeps its album, length and date."""
+    made_table(tmp_path / "features.csv")
+    songs = [Track(track_id(n), f"Song {n}", "A", "Album", 180_000 + n, "2024-01-01", 0.5, 0.5) for n in (1, 4)]
+    write_tracks(tmp_path / "sad.csv", songs)
+    line = [tmp_path / "sad.csv", "--features", tmp_path / "features.csv", "--songs", tmp_path]
+    assert split_songs([str(word) for word in line]) == 0
+    assert [read_tracks(tmp_path / f"{emotion}.csv")[0] for emotion in ("angry", "sad")] == [songs[:1], songs[1:]]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

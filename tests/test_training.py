@@ -24,7 +24,7 @@ from model import fer2013
 from model.augment import augment, no_faces
 from model.emotions import EMOTIONS, Emotion
 from model.export import ExportError, averaged, mixed, to_litert, with_new_norms
-from model.ferplus import Ballot, load_ballot
+from model.ferplus import COLUMNS, Ballot, load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
 from model.network import build_network, with_probabilities
 from model.recognizer import WEIGHTS, LiteRTClassifier, WeightsError, check_labels, load_recognizer
@@ -134,6 +134,20 @@ def test_any_folder_of_emotions_can_be_measured(tmp_path: Path) -> None:
     assert {EMOTIONS[label] for label in faces.labels} == {Emotion.SAD, Emotion.HAPPY}
 
 
+def test_emotions_and_endings_in_any_case(folder: Path, tmp_path: Path) -> None:
+    """Folders as people write them, a zip as a camera calls it; FER+ votes find the pictures all the same."""
+    (tmp_path / "Sad").mkdir()
+    cv2.imwrite(str(tmp_path / "Sad" / "PublicTest_1.png"), picture(1))
+    faces = fer2013.load(tmp_path, "test")
+    assert (faces.names, [EMOTIONS[label] for label in faces.labels]) == (("Sad/PublicTest_1.png",), [Emotion.SAD])
+    table = tmp_path / "ferplus.csv"
+    table.write_text(f"file,{','.join(COLUMNS)}\ntest/sad/PublicTest_1.png,{','.join('1' for _ in COLUMNS)}\n")
+    assert load_ballot(table, faces.names).listed.all()
+    with zipfile.ZipFile(tmp_path / "FER.ZIP", "w") as file:
+        file.write(next(folder.rglob("*.png")), "sad/a.png")
+    assert fer2013.load(tmp_path / "FER.ZIP", "test").names == ("sad/a.png",)
+
+
 @pytest.mark.parametrize(
     ("folders", "train", "test"),
     [
@@ -156,7 +170,7 @@ def test_a_split_is_one_folder(tmp_path: Path, folders: tuple[str, ...], train: 
     if test:
         assert fer2013.load(tmp_path, "test").names == (f"{test}/sad/a.png",)
     else:
-        with pytest.raises(fer2013.DataError, match="no pictures"):
+        with pytest.raises(fer2013.DataError, match="no test split: the emotions are under PrivateTest/, train/ alone"):
             fer2013.load(tmp_path, "test")
 
 
