@@ -94,9 +94,12 @@ def load_ballot(path: Path, names: tuple[str, ...]) -> Ballot:
 
 
 def _key(name: str) -> tuple[str, ...]:
-    """What identifies a picture: ("angry", "Training_3908"). Two names stand under two labels each."""
-    path = PurePosixPath(name)
-    return path.parent.name.casefold(), path.stem
+    """What identifies a picture: ("angry", "Training_3908"). Two names stand under two labels each.
+
+    ValueError without a name.
+    """
+    path = PurePosixPath(name).with_suffix("")
+    return path.parent.name.casefold(), path.name
 
 
 def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:
