@@ -56,10 +56,11 @@ def create_app(
     """
     app = Flask(__name__)
     app.request_class = Incoming
-    app.config.from_mapping(settings_from(environment()))
+    given = environment()
+    app.config.from_mapping(settings_from(given))
     app.config.from_mapping(checked(config or {}))
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["visage"] = services or make_services(app.config, shared)
+    app.extensions["visage"] = services or make_services(app.config, given, shared)
     app.extensions["visage_limits"] = Limits(app.config["RATE"])
     app.config["MAX_CONTENT_LENGTH"] = LARGEST + FORM
     if proxies := app.config["PROXIES"]:

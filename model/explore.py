@@ -118,12 +118,12 @@ def _draw(out: Path, training: fer2013.FaceSet, validation: fer2013.FaceSet, dou
 
 def _draw_samples(folder: Path, faces: fer2013.FaceSet, seed: int = 2013) -> None:
     """A grid of single faces an emotion."""
-    rng = np.random.default_rng(seed)
+    plots, rng = _plots(), np.random.default_rng(seed)
     for label in np.unique(faces.labels):
         mine = np.flatnonzero(faces.labels == label)
         chosen = sorted(rng.choice(mine, min(SAMPLES, len(mine)), replace=False))
         names = {Path(faces.names[i]).stem.removeprefix("Training_"): faces.pixels[i] for i in chosen}
-        _plots().faces_chart(names, folder / f"{EMOTIONS[label]}.png")
+        plots.faces_chart(names, folder / f"{EMOTIONS[label]}.png")
 
 
 def _plots() -> ModuleType:

@@ -126,10 +126,11 @@ def _folder_of(split: str, above: set[str], source: Path) -> str | None:
         )
     if unknown:
         return there.pop()
-    if there and not there & set(FOLDERS[split]):
+    folder = next((name for name in FOLDERS[split] if name in there), None)
+    if there and folder is None:
         found = ", ".join(sorted(f"{name}/" for name in above))
         raise DataError(f"{source} has no {split} split: the emotions are under {found} alone")
-    return next((name for name in FOLDERS[split] if name in there), None)
+    return folder
 
 
 def _emotion_of(path: PurePosixPath) -> Emotion | None:

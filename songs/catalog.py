@@ -205,7 +205,7 @@ def replace_text(path: Path, text: str, errors: str = "strict") -> None:
 
     Its permissions and links to it stay; after an error the old content does too, and nothing is left beside it.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # resolve() takes a link to itself for an error of ours
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("x", encoding="utf-8", errors=errors, newline="") as file:

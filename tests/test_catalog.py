@@ -363,6 +363,13 @@ def test_a_list_that_is_a_link_stays_one(path: Path, tmp_path: Path) -> None:
     assert len(list(elsewhere.iterdir())) == 1
 
 
+def test_a_link_to_itself_becomes_a_list(path: Path) -> None:
+    """It leads nowhere, so nothing is lost."""
+    path.symlink_to(path)
+    write_tracks(path, [track(1)])
+    assert read_tracks(path) == ([track(1)], [])
+
+
 def test_a_failed_write_leaves_the_old_list_and_nothing_else(path: Path) -> None:
     """Whether the songs or the disk fail, the old list stays whole and no temporary file is left."""
     write_tracks(path, [track(1)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from web.settings import PREFIX, SettingsError, environment, smoothing
+from web.settings import PREFIX, SettingsError, smoothing
 
 if TYPE_CHECKING:
     from camera import Camera
@@ -41,8 +41,11 @@ def current_services() -> Services:
     return services
 
 
-def make_services(config: Mapping[str, Any], shared: Path | None = None) -> Services:
-    """The recognizer, the camera (asleep; one for all that serve, in a `shared` folder) and the catalog."""
+def make_services(config: Mapping[str, Any], given: Mapping[str, str], shared: Path | None = None) -> Services:
+    """The recognizer, the camera (asleep; one for all that serve, in a `shared` folder) and the catalog.
+
+    `given` is the environment, in which Spotify's settings stand.
+    """
     from camera import Camera
     from model.recognizer import load_recognizer
     from songs.catalog import Catalog
@@ -56,7 +59,7 @@ def make_services(config: Mapping[str, Any], shared: Path | None = None) -> Serv
     if config["SOURCE"] != "none":
         camera = Camera(config["SOURCE"], recognizer, smoothing(config), config["IDLE"], config["VIEWERS"])
         camera = SharedCamera(camera, shared, config["SECRET_KEY"].encode()) if shared else camera
-    return Services(recognizer, camera, Catalog(songs), make_listeners(environment()), make_splitter(config))
+    return Services(recognizer, camera, Catalog(songs), make_listeners(given), make_splitter(config))
 
 
 def make_listeners(given: Mapping[str, str]) -> Listeners | None:
