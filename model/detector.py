@@ -217,6 +217,11 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(shared / np.maximum(union, 1e-6))
 
 
+def inside(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The shares (m,) of a box (4,) that lie in each of the others (m, 4)."""
+    return np.asarray(intersections(box[None], others)[0] / max(float(np.prod(box[2:])), 1e-6))
+
+
 def intersections(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The areas (n, m) that boxes (n, 4) and (m, 4) share."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])

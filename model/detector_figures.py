@@ -10,7 +10,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from model.detector import NetworkDetector, overlaps
+from model.detector import NetworkDetector, inside, overlaps
 from model.detector_scenes import moved
 from model.detector_set import Faces, Picture
 
@@ -96,12 +96,7 @@ def to_be_found(faces: Faces) -> np.ndarray:
 
 
 def _in_any(box: np.ndarray, others: np.ndarray) -> bool:
-    if not len(others):
-        return False
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
-    inside = np.prod((high - low).clip(0), axis=1) / max(float(np.prod(box[2:])), 1e-6)
-    return bool((overlaps(box[None], others)[0] >= MATCH).any() or (inside >= 0.5).any())
+    return bool((overlaps(box[None], others) >= MATCH).any() or (inside(box, others) >= 0.5).any())
 
 
 def clipped(picture: Picture) -> Faces:

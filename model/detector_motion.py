@@ -41,9 +41,9 @@ class Motion:
     n_frames: int
     n_rooms: int
 
-    def as_dict(self) -> dict[str, float | int]:
-        """For JSON, to four decimals."""
-        return {name: round(value, 4) for name, value in asdict(self).items()}
+    def as_dict(self) -> dict[str, float | int | None]:
+        """For JSON, to four decimals; what there were no pictures for is None."""
+        return {name: None if np.isnan(value) else round(value, 4) for name, value in asdict(self).items()}
 
     def lines(self) -> Iterator[str]:
         """For people."""

@@ -20,6 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from model.fer2013 import UNREADABLE
+
 LANDMARKS = ("re", "le", "nose", "rm", "lm")
 COORDINATES = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 
@@ -136,6 +138,8 @@ class _Place:
             return self._zip.read(name) if self._zip else (self.path / name).read_bytes()
         except (KeyError, FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
+        except UNREADABLE as error:
+            raise LabelError(f"{self.path}: {name} cannot be read ({error}): restore it") from error
 
     def pixels(self, file: str) -> np.ndarray:
         for folder in ("", "faces/", "negatives/"):

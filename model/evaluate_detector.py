@@ -50,6 +50,7 @@ from model.recognizer import LiteRTClassifier
 logger = logging.getLogger(__name__)
 
 ROOMS = "in rooms, 640 x 480"
+SHEET = "choose another --sheet, a .png in a folder that is there"
 Change = Callable[[Picture], Picture]
 
 
@@ -130,7 +131,13 @@ def sheet(
     tiles += [empty] * (-len(tiles) % across or (0 if tiles else across))
     rows = [np.hstack(tiles[i : i + across]) for i in range(0, len(tiles), across)]
     if not cv2.imwrite(str(file), np.vstack(rows)):
-        raise LabelError(f"cannot write {file}: choose another --sheet, a .png in a folder that is there")
+        raise LabelError(f"cannot write {file}: {SHEET}")
+
+
+def check_sheet(file: Path) -> None:
+    """LabelError, before any work, where no picture could be written."""
+    if not file.parent.is_dir() or file.is_dir() or not cv2.haveImageWriter(file.name):
+        raise LabelError(f"cannot write {file}: {SHEET}")
 
 
 def load_network(path: Path) -> NetworkDetector:
@@ -156,6 +163,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """What was asked for: `figures`, `sizes`, `ms`, and what the flags ask for."""
+    if chosen.sheet:
+        check_sheet(chosen.sheet)
     detector, pictures = load_network(chosen.weights), load(chosen.data, chosen.split)
     find = finder(detector, detector.threshold)
     answers: list[Judged] = judged(find, pictures)

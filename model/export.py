@@ -8,13 +8,11 @@ settings, data, figures), all four or none: they are made beside, checked, and m
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,9 +27,9 @@ from model.emotions import EMOTIONS
 from model.faces import to_grey
 from model.figures import Report, expected_calibration_error, report
 from model.mirror import tie
-from model.network import build_network, with_probabilities
+from model.network import build_network, load_trained, with_probabilities
 from model.recognizer import WEIGHTS, KerasClassifier, LiteRTClassifier, classify_in_batches
-from model.train import Settings, weights_of
+from model.train import Settings, digest, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +47,10 @@ class ExportError(Exception):
     """The export would not answer as the network does; nothing was replaced."""
 
 
-@dataclass(frozen=True)
-class Golden:
-    """Pictures (n, 48, 48) uint8 and the float32 network's probabilities (n, 7) for them."""
-
-    pixels: np.ndarray
-    probabilities: np.ndarray
+def check_place(out: Path) -> None:
+    """ExportError, before any work, where the files could not be put."""
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"{out} is a file: choose another --out")
 
 
 def settings_of(run: Path, kind: Callable[..., T], none: str, remedy: str) -> T:
@@ -70,9 +66,8 @@ def trained_network(checkpoint: Path, build: Callable[[], keras.Model], whose: s
     """A float32 network from `build` with the checkpoint's weights; ExportError when they are not `whose`."""
     keras.mixed_precision.set_global_policy("float32")
     try:
-        trained = keras.models.load_model(checkpoint, compile=False)
         network = build()
-        network.set_weights(trained.get_weights())
+        network.set_weights(load_trained(checkpoint).get_weights())
     except (OSError, ValueError) as error:
         raise ExportError(f"{checkpoint} is not a checkpoint of {whose}: {error}") from error
     return network
@@ -118,7 +113,7 @@ def mixed(network: keras.Model, other: Path, share: float) -> keras.Model:
     zero-shot models", 2022. ExportError when `other` is of another network.
     """
     try:
-        weights = keras.models.load_model(other, compile=False).get_weights()
+        weights = load_trained(other).get_weights()
         pairs = zip(network.get_weights(), weights, strict=True)
         network.set_weights([(1 - share) * ours + share * theirs for ours, theirs in pairs])
     except (OSError, ValueError) as error:
@@ -182,6 +177,7 @@ def export(
     The network is that of the checkpoint, or of the mean of what was kept from epoch `mean_from` on; `share` of
     `mix` is mixed in.
     """
+    check_place(out)
     settings = settings_of(run, Settings, "no run", "train first with python -m model.train")
     network = trained_network(
         run / "checkpoint.keras",
@@ -225,7 +221,7 @@ def _write_networks(network: keras.Model, temperature: float, pixels: np.ndarray
     final = with_probabilities(network, temperature)
     final.save(folder / "emotion.keras", include_optimizer=False)
     (folder / "emotion.tflite").write_bytes(to_litert(final))
-    answers = classify_in_batches(KerasClassifier(folder), pixels)
+    answers = final.predict(pixels[..., None].astype(np.float32), verbose=0)
     np.savez_compressed(folder / "golden.npz", pixels=pixels, probabilities=answers)
 
 
@@ -255,13 +251,6 @@ def _errors(logits: np.ndarray, validation: fer2013.FaceSet, temperature: float)
     before, after = _softmax(logits), _softmax(logits / temperature)
     labels = validation.labels
     return expected_calibration_error(before, labels), expected_calibration_error(after, labels)
-
-
-def digest(data: Path) -> str | None:
-    if not data.is_file():
-        return None
-    with data.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -23,8 +23,9 @@ from model.detector import OUTPUTS, NetworkDetector
 from model.detector_figures import VERSIONS, Judged, figures, finder, in_rooms, judged
 from model.detector_network import DEEPEST, build_detector
 from model.detector_set import LabelError, Picture, load
-from model.export import ExportError, digest, settings_of, to_litert, trained_network
+from model.export import ExportError, check_place, settings_of, to_litert, trained_network
 from model.litert import WEIGHTS, WeightsError
+from model.train import digest
 from model.train_detector import Settings
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def _score(answers: np.ndarray) -> np.ndarray:
 
 def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     """Make, check and move the files from the run's checkpoint; what detector.json says."""
+    check_place(out)
     network, settings = trained_detector(run)
     pictures = load(data, "val")
     out.parent.mkdir(parents=True, exist_ok=True)

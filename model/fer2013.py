@@ -33,6 +33,7 @@ FOLDERS = {"train": ("train", "training"), "test": ("test", "publictest", "valid
 """How a split's folder may be called, in any case; of several the first that is there is meant, and read alone."""
 OBLONG = 1.25  # times as long as wide: a photo with more in it than a face
 SET_ASIDE = "privatetest"  # a split that nothing here reads: it is for whoever measures last
+CSV_USAGES = {SET_ASIDE, *(usage.casefold() for usage in USAGES.values())}
 
 
 class DataError(Exception):
@@ -67,11 +68,11 @@ def load(source: Path, split: str) -> FaceSet:
         raise DataError(f"no data at {source}: give a folder with train/ and test/, a zip of it, or fer2013.csv")
     try:
         if source.suffix.lower() == ".csv":
-            return _stack(_csv_rows(source, split), source)
+            return _stack(_csv_rows(source, split), source, f"rows whose Usage is {USAGES[split]}")
         with _files(source) as files:
             above = {path.parent.parent.name for path, _ in files if _emotion_of(path)}
             folder = _folder_of(split, above, source)
-            return _stack(_decoded(_in_folder(folder, files, source)), source)
+            return _stack(_decoded(_in_folder(folder, files, source)), source, "<emotion>/*.png under train/ or test/")
     except UNREADABLE as error:
         raise DataError(f"{source} cannot be read to its end ({error}): mend it, or download it again") from error
 
@@ -177,7 +178,10 @@ def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray
         if not rows.fieldnames or not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames):
             raise DataError(f"{path} is not fer2013.csv: it needs the columns emotion, pixels and Usage")
         for line, row in enumerate(rows, start=2):
-            if row["Usage"] != USAGES[split]:
+            usage = (row["Usage"] or "").strip()
+            if usage.casefold() not in CSV_USAGES:
+                logger.warning("%s line %d left out: its Usage is %r", path, line, usage)
+            if usage.casefold() != USAGES[split].casefold():
                 continue
             try:
                 emotion = _CODES[row["emotion"].strip()]
@@ -188,12 +192,10 @@ def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray
             yield f"{USAGES[split]}_{line}", emotion, picture
 
 
-def _stack(rows: Iterator[tuple[str, Emotion, np.ndarray]], source: Path) -> FaceSet:
+def _stack(rows: Iterator[tuple[str, Emotion, np.ndarray]], source: Path, expected: str) -> FaceSet:
     known = list(rows)
     if not known:
-        raise DataError(
-            f"no pictures of the seven emotions in {source}: expected <emotion>/*.png under train/ or test/"
-        )
+        raise DataError(f"no pictures of the seven emotions in {source}: expected {expected}")
     names, emotions, pictures = zip(*known, strict=True)
     labels = np.array([EMOTIONS.index(emotion) for emotion in emotions], np.int64)
     return FaceSet(np.stack(pictures), labels, names)

@@ -34,7 +34,10 @@ class Report:
             "accuracy": round(self.accuracy, 4),
             "interval": [round(edge, 4) for edge in self.interval],
             "macro_f1": round(self.macro_f1, 4),
-            "per_emotion": self.per_emotion,
+            "per_emotion": {
+                emotion: {name: round(value, 4) for name, value in figures.items()}
+                for emotion, figures in self.per_emotion.items()
+            },
             "ece": round(self.ece, 4),
         }
 
@@ -104,5 +107,4 @@ def agreement(probabilities: np.ndarray, labels: np.ndarray, ballot: Ballot) -> 
 def _of_class(confusion: np.ndarray, i: int) -> dict[str, float]:
     hits, actual, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
     precision, recall = hits / predicted if predicted else 0.0, hits / actual
-    f1 = 2 * hits / (actual + predicted)
-    return {"n": actual, "precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
+    return {"n": actual, "precision": precision, "recall": recall, "f1": 2 * hits / (actual + predicted)}

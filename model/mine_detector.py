@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from model.detector import NetworkDetector, overlaps
+from model.detector import NetworkDetector, inside, overlaps
 from model.detector_figures import MATCH, to_be_found, turned
 from model.detector_set import LabelError, Picture, load
 from model.export import ExportError, to_litert
@@ -67,9 +67,7 @@ def missed(detector: NetworkDetector, pictures: Sequence[Picture]) -> Iterator[t
 
 def _touches(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The larger of overlap and share of `box` that lies in each of `others`."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
-    return np.maximum(overlaps(box[None], others)[0], np.prod((high - low).clip(0), axis=1) / np.prod(box[2:]))
+    return np.maximum(overlaps(box[None], others)[0], inside(box, others))
 
 
 def mine(run: Path, data: Path) -> None:

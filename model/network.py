@@ -5,6 +5,8 @@ Free of any one backend's calls: it builds on TensorFlow, JAX or PyTorch (`KERAS
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 from keras import layers
 
@@ -39,6 +41,14 @@ def build_network(
     x = layers.Dropout(dropout)(x)
     logits = layers.Dense(len(EMOTIONS), dtype="float32", name="logits")(x)
     return keras.Model(pixels, logits, name="emotions")
+
+
+def load_trained(path: Path) -> keras.Model:
+    """The network in a .keras file, not compiled; OSError or ValueError when there is none in it."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (KeyError, TypeError) as error:  # of a zip that is no network, and of layers that are not Keras' own
+        raise ValueError(str(error)) from error
 
 
 def with_probabilities(network: keras.Model, temperature: float = 1.0) -> keras.Model:

@@ -106,7 +106,7 @@ class KerasClassifier:
         path = weights / file
         try:
             network = keras.models.load_model(path, compile=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise WeightsError(f"{path} is not a Keras network ({error}): restore it, or export again") from error
         self._network, self._keras = network, keras
 

@@ -8,6 +8,7 @@ shipped network is replaced only by `python -m model.export`.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import math
@@ -29,7 +30,7 @@ from model.evaluate import load_network
 from model.ferplus import Ballot, load_ballot
 from model.fused_norm import fuse_norms
 from model.mirror import tie
-from model.network import BLOCKS, DROPOUT, WIDTHS, build_network
+from model.network import BLOCKS, DROPOUT, WIDTHS, build_network, load_trained
 from model.recognizer import Classifier, WeightsError, classify_in_batches
 
 logger = logging.getLogger(__name__)
@@ -266,6 +267,10 @@ def training_set(
     train, validation = fer2013.load(data, "train"), fer2013.load(data, "test")
     copies = fer2013.near_copies(train.pixels, validation.pixels)
     logger.info("left out %d of %d training pictures that copy a validation picture", copies.sum(), len(train))
+    if copies.all():
+        raise fer2013.DataError(
+            f"{data} trains and validates on the same pictures: give a folder with train/ and test/"
+        )
     train = repeated(train.only(~copies), settings.rarity)
     ballot = load_ballot(ferplus, train.names) if ferplus else None
     # Devices share each batch alike, so the last one must be a multiple of them.
@@ -299,8 +304,7 @@ def begin_with(network: keras.Model, weights: Path) -> None:
     SystemExit when the file is of a network of which `network` is no extension, or of none.
     """
     try:
-        trained = keras.models.load_model(weights, compile=False)
-        for layer in trained.layers:
+        for layer in load_trained(weights).layers:
             if layer.weights:
                 network.get_layer(layer.name).set_weights(layer.get_weights())
     except (OSError, ValueError) as error:
@@ -314,7 +318,7 @@ def train(
     if settings.votes == "labels" and not ferplus:
         raise SystemExit("--votes labels needs the votes: add --ferplus")
     run = Run(out, settings.seed, settings.keep_from)
-    start = begin(run, settings, resume)
+    start = begin(run, settings, resume, data=data, ferplus=ferplus)
     keras.utils.set_random_seed(settings.seed)
     pixels, targets, validation = training_set(data, ferplus, settings, devices)
     if len(pixels) < settings.batch:
@@ -357,15 +361,25 @@ def check(settings: Any) -> None:
             raise SystemExit(f"--{name.replace('_', '-')} is {value}: choose {wanted}")
 
 
-def begin(run: Run, settings: Any, resume: bool) -> int:
-    """Make the run's folder, or check that it is the same run; the number of epochs already done."""
-    saved = run.folder / "settings.json"
+def begin(run: Run, settings: Any, resume: bool, **files: Path | None) -> int:
+    """Make the run's folder, or check that it is the same run; the number of epochs already done.
+
+    `files` are what it learns from, by the names of their flags.
+    """
+    saved, learnt_from = run.folder / "settings.json", run.folder / "files.json"
     ours, defaults = (json.loads(json.dumps(asdict(one))) for one in (settings, type(settings)()))
+    digests = {name: digest(path) if path else "none" for name, path in files.items()}
     if resume:
         if not run.checkpoint.exists():
             raise SystemExit(f"nothing to resume in {run.folder}: start without --resume")
-        if defaults | json.loads(saved.read_text()) != ours:
+        if defaults | _saved(saved) != ours:
             raise SystemExit(f"{saved} has other settings: resume with the same ones, or choose another --out")
+        before = _saved(learnt_from) if learnt_from.exists() else {}  # older runs have none
+        for name, found in digests.items():
+            if found and before.get(name) and found != before[name]:
+                raise SystemExit(
+                    f"{run.folder} was begun with another --{name}: resume with it, or choose another --out"
+                )
         return run.epochs_done()
     if run.checkpoint.exists():
         raise SystemExit(f"{run.folder} holds a run already: add --resume, or choose another --out")
@@ -374,11 +388,31 @@ def begin(run: Run, settings: Any, resume: bool) -> int:
     except FileExistsError as error:
         raise SystemExit(f"{run.folder} is a file: choose another --out") from error
     saved.write_text(json.dumps(ours, indent=2))
+    learnt_from.write_text(json.dumps(digests, indent=2))
     return 0
 
 
+def _saved(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise SystemExit(
+            f"{file} is missing or broken ({error}): put it back beside the checkpoint, or choose another --out"
+        ) from error
+
+
+def digest(path: Path) -> str | None:
+    """The SHA-256 of a file, in hexadecimal digits; None for a folder."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def distribute() -> int:
-    """Share each batch among all devices that Keras sees; how many those are."""
+    """Share each batch among all devices that Keras sees; how many those are. SystemExit where Keras cannot."""
+    if keras.backend.backend() != "jax":  # on TensorFlow the training runs on one device, unsaid
+        raise SystemExit("--distribute needs JAX: pip install jax, and set KERAS_BACKEND=jax")
     devices = keras.distribution.list_devices()
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
     return max(1, len(devices))
@@ -400,7 +434,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ferplus", type=Path, help="FER+ votes (ferplus.csv)")
     parser.add_argument("--out", type=Path, default=Path("runs/emotions"), help="the folder of the run (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    parser.add_argument("--distribute", action="store_true", help="data-parallel on all devices that Keras sees")
+    parser.add_argument("--distribute", action="store_true", help="data-parallel on all devices (with JAX)")
     add_settings(parser, Settings)
     return parser.parse_args(arguments)
 

@@ -159,6 +159,19 @@ def test_data_that_is_none_is_named(tmp_path: Path) -> None:
         load(tmp_path / "broken.zip")
 
 
+def test_a_picture_that_a_zip_has_in_pieces_is_named(tmp_path: Path) -> None:
+    """A member whose bytes are not those that were put in: the archive opens, and reads no further than that."""
+    archive, picture_of = tmp_path / "faces.zip", cv2.imencode(".png", grey_frame())[1].tobytes()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("labels.csv", f"{HEADER}\na.png,1,2,30,40,0\n")
+        file.writestr("a.png", picture_of)
+    content = archive.read_bytes()
+    at = content.index(picture_of) + len(picture_of) // 2
+    archive.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+    with pytest.raises(LabelError, match=r"faces\.zip: a\.png cannot be read .*: restore it"):
+        load(archive)
+
+
 def test_hard_patches_are_read_for_pictures_that_are_there(tmp_path: Path) -> None:
     """A table of mistakes gives places in known pictures; one that is missing says how to make it."""
     (tmp_path / "hard.csv").write_text(f"{HEADER},score\n1.png,5,6,20,30,0,0.9\nother.png,1,1,9,9,0,0.8\n")
@@ -424,6 +437,19 @@ def test_a_sheet_colours_the_mistakes(tmp_path: Path, caplog: pytest.LogCaptureF
         evaluate_detector.sheet(find, pictures, file)
         assert colours(file) == expected
     assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["mistakes", "sheet.txt", "nowhere/sheet.png", "."])
+def test_a_sheet_that_could_not_be_written_is_refused_first(tmp_path: Path, name: str) -> None:
+    """No ending, one of no picture, a folder that is not there: before anything is measured or even read."""
+    refusal = refused("model.evaluate_detector", "--data", tmp_path / "nothing", "--sheet", tmp_path / name)
+    assert refusal.startswith(f"cannot write {tmp_path / name}: choose another --sheet")
+
+
+def test_films_of_no_faces_are_no_number(tmp_path: Path) -> None:
+    """What there were no pictures for is null in JSON, which knows no NaN."""
+    films = detector_motion.Motion(float("nan"), float("nan"), 0.5, 0.25, 1, 1, 9, 1)
+    assert json.loads(json.dumps(films.as_dict(), allow_nan=False))["steadiness"] is None
 
 
 def test_a_sheet_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

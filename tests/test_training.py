@@ -6,6 +6,7 @@ import csv
 import importlib
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -20,7 +21,7 @@ import keras
 import numpy as np
 import pytest
 
-from model import fer2013
+from model import export, fer2013
 from model.augment import augment, no_faces
 from model.emotions import EMOTIONS, Emotion
 from model.export import ExportError, averaged, mixed, to_litert, with_new_norms
@@ -38,6 +39,7 @@ from model.train import (
     repeated,
     soft_targets,
     teachers_of,
+    training_set,
 )
 from tests.conftest import ROOT
 
@@ -235,6 +237,18 @@ def test_a_broken_csv_row_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert [f"line {line} left out" in caplog.text for line in range(2, 7)] == [False, True, True, True, True]
 
 
+def test_a_csv_row_of_no_split_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A row that ends early and one whose split is misspelt belong to nobody knows which; other splits are silent."""
+    path, pixels = tmp_path / "fer2013.csv", " ".join(["7"] * 2304)
+    rows = [f"3,{pixels},{usage}" for usage in ("PublicTest", "PrivateTest", "Training", "PublicTes")]
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows, "3,7 7 7"]))
+    assert len(fer2013.load(path, "test")) == 1
+    assert [line for line in range(2, 7) if f"line {line} left out" in caplog.text] == [5, 6]
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows[1:3]]))
+    with pytest.raises(fer2013.DataError, match="expected rows whose Usage is PublicTest"):
+        fer2013.load(path, "test")
+
+
 @pytest.mark.parametrize("name", ["nothing", "empty", "broken.zip", "other.csv"])
 def test_data_that_is_none_says_so(tmp_path: Path, name: str) -> None:
     """A missing path, an empty folder, a zip that is none and a foreign table are refused in words."""
@@ -254,6 +268,23 @@ def test_near_copies_are_found() -> None:
     others = [picture(i) for i in range(50, 60)]
     found = fer2013.near_copies(np.stack([known[3], mirrored, brighter, noisy, *others]), known)
     assert found.tolist() == [True] * 4 + [False] * 10
+
+
+def test_copies_of_validation_pictures_are_not_trained_on(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A training picture that is a validation picture, mirrored, is left out, and it is said; all are no data."""
+    data, settings = tmp_path / "data", Settings(rarity=0)
+    shutil.copytree(folder, data)
+    theirs = fer2013.load(folder, "test").pixels[9]
+    cv2.imwrite(str(data / "train" / "sad" / "Training_9.png"), theirs[:, ::-1])
+    with caplog.at_level("INFO"):
+        pixels, targets, validation = training_set(data, None, settings)
+    assert "left out 1 of 29 training pictures" in caplog.text
+    assert (len(pixels), len(targets), len(validation)) == (28, 28, 28)
+    assert not (pixels == theirs[:, ::-1]).all(axis=(1, 2)).any()
+    with pytest.raises(fer2013.DataError, match="trains and validates on the same pictures: give a folder with train/"):
+        training_set(data / "train", None, settings)
 
 
 def test_votes_become_shares(tmp_path: Path) -> None:
@@ -394,7 +425,8 @@ def test_report_by_hand() -> None:
     probabilities = np.eye(7)[[happy, happy, happy, sad]]
     figures = report(probabilities, np.array([happy, happy, sad, sad]))
     assert figures.accuracy == 0.75
-    assert figures.per_emotion["happy"] == {"n": 2, "precision": 0.6667, "recall": 1.0, "f1": 0.8}
+    assert figures.per_emotion["happy"] == {"n": 2, "precision": 2 / 3, "recall": 1.0, "f1": 0.8}
+    assert figures.as_dict()["per_emotion"]["happy"] == {"n": 2, "precision": 0.6667, "recall": 1.0, "f1": 0.8}
     assert figures.per_emotion["sad"]["recall"] == 0.5
     assert set(figures.per_emotion) == {"happy", "sad"}
     assert figures.confusion[sad, happy] == 1
@@ -506,8 +538,11 @@ def test_rare_emotions_are_shown_more_often() -> None:
 
 def test_a_start_that_is_no_network_is_named(folder: Path, tmp_path: Path) -> None:
     """Weights of nothing end the training in a sentence, and leave no run behind that could be resumed."""
-    (tmp_path / "other.keras").write_bytes(b"not a network")
     wrong = ("--start", tmp_path / "other.keras", "--out", tmp_path / "out")
+    (tmp_path / "other.keras").write_bytes(b"not a network")
+    assert "cannot be started from" in refused("model.train", "--data", folder, *wrong, *TINY)
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("holiday.txt", "no network either")
     assert "cannot be started from" in refused("model.train", "--data", folder, *wrong, *TINY)
     assert "nothing to resume" in refused("model.train", "--data", folder, *wrong, *TINY, "--resume")
 
@@ -517,6 +552,30 @@ def test_a_run_is_not_overwritten_or_resumed_as_another(trained: Path, folder: P
     assert "holds a run already" in refused("model.train", "--data", folder, "--out", trained, *TINY)
     other = ("--data", folder, "--out", trained, "--resume", "--epochs", 9)
     assert "other settings" in refused("model.train", *other)
+
+
+def test_a_run_is_not_resumed_with_other_votes_or_without_its_settings(
+    trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Votes where there were none would be learnt from unsaid; a checkpoint without its settings could be anyone's."""
+    votes, again = tmp_path / "ferplus.csv", ("--data", folder, "--out", trained, "--resume", *TINY)
+    votes.write_text(f"file,{','.join(COLUMNS)}\n")
+    assert "was begun with another --ferplus" in refused("model.train", *again, "--ferplus", votes)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    shutil.copy(trained / "checkpoint.keras", moved)
+    for content in (None, "", "[1]"):
+        if content is not None:
+            (moved / "settings.json").write_text(content)
+        says = refused("model.train", "--data", folder, "--out", moved, "--resume", *TINY)
+        assert re.search(r"settings\.json is missing or broken .*: put it back beside the checkpoint", says)
+
+
+def test_devices_that_keras_would_not_share_among_are_refused(folder: Path, tmp_path: Path) -> None:
+    """On TensorFlow one device would do all the work, unsaid."""
+    out = tmp_path / "out"
+    assert "KERAS_BACKEND=jax" in refused("model.train", "--data", folder, "--out", out, "--distribute")
+    assert not out.exists()
 
 
 def test_a_run_that_cannot_begin_is_explained(folder: Path, tmp_path: Path) -> None:
@@ -672,6 +731,36 @@ def test_a_failed_export_keeps_the_good_files(trained: Path, folder: Path, tmp_p
     assert (out / "emotion.tflite").read_bytes() == b"good"
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
+def test_an_export_that_answers_otherwise_keeps_the_good_files(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file off by more than it may be, and one that quantisation costs too much, replace nothing."""
+    out = tmp_path / "weights"
+    out.mkdir()
+    (out / "emotion.tflite").write_bytes(b"good")
+    flags = ("--run", trained, "--data", folder, "--out")
+    for limit, says in (("LITERT_TOLERANCE", "LiteRTClassifier is off by"), ("LITERT_COST", "quantisation costs")):
+        with monkeypatch.context() as patched:
+            patched.setattr(export, limit, -2.0)
+            assert says in refused("model.export", *flags, out)
+    assert [path.name for path in out.iterdir()] == ["emotion.tflite"]
+    assert (out / "emotion.tflite").read_bytes() == b"good"
+    assert "is a file: choose another --out" in refused("model.export", *flags, out / "emotion.tflite")
+
+
+def test_golden_answers_that_are_not_given_are_noticed(tmp_path: Path) -> None:
+    """One probability of one picture, off by a fifth in what was recorded."""
+    for file in ("emotion.keras", "emotion.tflite", "emotion.json"):
+        shutil.copy(WEIGHTS / file, tmp_path)
+    with np.load(WEIGHTS / "golden.npz") as golden:
+        pixels, answers = golden["pixels"], golden["probabilities"].copy()
+    answers[5, 3] += 0.2
+    np.savez(tmp_path / "golden.npz", pixels=pixels, probabilities=answers)
+    with pytest.raises(ExportError, match=r"KerasClassifier is off by 0\.2000 in probability"):
+        export.check_golden(tmp_path)
+
+
 def test_evaluate_prints_one_json_object(folder: Path) -> None:
     """The shipped network measured on a folder: the promised keys, nothing else on stdout."""
     done = run("model.evaluate", "--data", folder, "--json")
@@ -709,9 +798,17 @@ def test_the_shipped_card_is_complete() -> None:
 
 
 def test_the_figures_people_read_are_the_cards() -> None:
-    """The README's accuracy is the one beside the weights."""
-    accuracy = check_labels(WEIGHTS)["validation"]["accuracy"]
-    assert f"{100 * accuracy:.1f} %" in (ROOT / "README.md").read_text(encoding="utf-8")
+    """What the README and the model card say of accuracy, interval and each emotion is beside the weights."""
+    figures = check_labels(WEIGHTS)["validation"]
+    n, hits = figures["n"], round(figures["accuracy"] * figures["n"])
+    low, high = wilson_interval(hits, n)
+    readme, card = ((ROOT / file).read_text(encoding="utf-8") for file in ("README.md", "docs/model-card.md"))
+    assert f"{100 * hits / n:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}) of the {n:,} validation" in readme
+    assert f"pictures {n}   accuracy {hits / n:.2%} (95 %: {low:.2%} to {high:.2%})   macro F1" in card
+    for emotion, ours in figures["per_emotion"].items():
+        row = re.search(rf"^{emotion} +(\d+) +([.\d]+) +([.\d]+) +([.\d]+)$", card, re.MULTILINE)
+        assert row
+        assert list(map(float, row.groups())) == pytest.approx(list(ours.values()), abs=6e-4)
 
 
 @pytest.mark.parametrize(
