@@ -1,15 +1,22 @@
 # make run: the site. make test: the tests. make lint: the linters. Each installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-# A virtual environment ends with the Python that it was made of.
+# A virtual environment ends with the Python that it was made of: its packages are in a folder of that version.
 ifneq ($(wildcard .venv),)
-$(shell .venv/bin/python -c 'import pip' 2>/dev/null || rm -rf .venv)
+SITE := import os, sys; os.stat(sys.prefix + "/lib/python%d.%d/site-packages" % sys.version_info[:2])
+ifneq ($(shell .venv/bin/python -c '$(SITE)' 2>/dev/null && echo fits),fits)
+$(info .venv is of another Python, and is made anew)
+$(shell rm -rf .venv)
+endif
 endif
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 # Install a Debian package, when root on Debian.
 debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
+
+# Some make virtual environments without it.
+pip_there = $(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip >/dev/null
 
 .PHONY: run serve test fuzz lint bench bench-visitors clean
 
@@ -50,12 +57,14 @@ bench-visitors: .venv/test
 
 # Compiled when first used: what is never used need not take its room.
 .venv/serve: requirements-serve.txt | .venv/bin/python
+	@$(pip_there)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-serve.txt
 	@touch $@
 
 .venv/test: requirements-test.txt requirements.txt requirements-serve.txt | .venv/bin/python
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
 	  { echo "The tests and the training need Python 3.11 to 3.13: make clean, then make PYTHON=python3.13 test"; exit 1; }
+	@$(pip_there)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@ .venv/serve
 

@@ -47,10 +47,12 @@ from songs.spotify import (
     RefusedError,
     Settings,
     SyncError,
+    TokenRefusedError,
     add_songs,
     ask,
     connect,
     contents,
+    expire_token,
     forget_token,
     log_in,
     pages,
@@ -76,7 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     take_any_title(sys.stdout)
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(options.command(options, settings_from(environment(HERE / ".env"))))
+        settings = settings_from(environment(HERE / ".env"))
+        try:
+            return int(options.command(options, settings))
+        except TokenRefusedError:  # before its time, or the clock was wrong when it came
+            expire_token(settings.token_cache)
+            return int(options.command(options, settings))
     except DotenvError as error:
         complain(str(error))
         return CannotRunError.exit_code
@@ -139,9 +146,9 @@ def status(options: argparse.Namespace, settings: Settings) -> int:
     say(f"Songs:  {settings.songs}")
     named = read_playlists(settings.songs)
     for emotion, note in notes_of(settings.songs, EMOTIONS).items():
-        songs = len(songs_on_disk(list_of(settings.songs, emotion)))
+        songs = held(list_of(settings.songs, emotion))
         fetched = f"fetched {note.age.days} days ago" if note.age < timedelta.max else "never fetched"
-        say(f"{emotion:9} {songs:5} songs, {fetched}, playlists: {len(named.get(emotion, ()))}")
+        say(f"{emotion:9} {songs}, {fetched}, playlists: {len(named.get(emotion, ()))}")
     return 0 if settings.client_id and token and named else CannotRunError.exit_code
 
 
@@ -152,9 +159,9 @@ def playlists(options: argparse.Namespace, settings: Settings) -> int:
     mine = [p for p in own_playlists(spotify) if p.get("collaborative") or (p.get("owner") or {}).get("id") == me]
     chosen = {emotion: list(ids) for emotion, ids in read_playlists(settings.songs).items()}
     if options.create:
-        create_playlists(spotify, settings.songs, mine, chosen)
+        whole = create_playlists(spotify, settings.songs, mine, chosen)
         say("Edit them in the Spotify app, then: python spotify_sync.py")
-        return 0
+        return 0 if whole else 1
     moods = {playlist: emotion for emotion, ids in chosen.items() for playlist in ids}
     for number, playlist in enumerate(mine, 1):
         say(f"{number:3}  {playlist['id']}  {playlist.get('name')}  {moods.get(playlist['id'], '')}".rstrip())
@@ -227,14 +234,19 @@ def say(line: str) -> None:
 
 
 def complain(line: str) -> None:
+    """A line about what went wrong; the lists matter more than that somebody takes this one, too."""
     show("")
-    print(f"spotify_sync: {line}", file=sys.stderr, flush=True)
+    try:
+        print(f"spotify_sync: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        close_output(sys.stderr)
 
 
 def show(line: str) -> None:
     """A line that the next one overwrites; only a person at a terminal sees it."""
     if sys.stderr.isatty():
-        print(f"\r{line:<70}\r", end="", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(f"\r{line:<70}\r", end="", file=sys.stderr, flush=True)
 
 
 # -- playlists.json ------------------------------------------------------------------------------
@@ -334,16 +346,25 @@ def named_playlist(text: str, mine: Sequence[Mapping[str, Any]]) -> str:
 
 def create_playlists(
     spotify: Any, folder: Path, mine: Sequence[Mapping[str, Any]], chosen: dict[Emotion, list[str]]
-) -> None:
-    """A private playlist, filled with the list as it stands, for each mood that has none; each is kept at once."""
+) -> bool:
+    """A private playlist, filled with the list as it stands, for each mood that has none; each is kept at once.
+
+    False if a list cannot be read: its mood gets none, or the next refresh would take what is in it for gone.
+    """
+    whole = True
     for emotion in EMOTIONS:
         if chosen.get(emotion):
             say(f"{emotion}: has its playlist already")
             continue
+        try:
+            songs = [track.track_id for track in songs_on_disk(list_of(folder, emotion), strict=True)]
+        except ListError as error:
+            complain(f"{emotion}: no playlist is made: {error}")
+            whole = False
+            continue
         name = f"Visage FM: {emotion}"
         there = next((p for p in mine if p.get("name") == name), None)  # of an earlier run that was cut short
         made = there or ask(spotify.current_user_playlist_create, name, public=False, repeat=False)
-        songs = [track.track_id for track in songs_on_disk(list_of(folder, emotion))]
         if there:
             songs = lacking(songs, *entries_of(spotify, there["id"], emotion))
         show(f"{name}: {len(songs)} songs")
@@ -351,6 +372,7 @@ def create_playlists(
         chosen[emotion] = [made["id"]]
         write_playlists(folder, chosen)
         say(f"{emotion}: {name!r} {'was there' if there else 'created'}, {added} songs added")
+    return whole
 
 
 def lacking(songs: Sequence[str], entries: Iterable[Any], all_of_them: bool) -> list[str]:
@@ -530,8 +552,16 @@ def songs_on_disk(path: Path, strict: bool = False) -> list[Track]:
         return []
     except ValueError as error:
         if strict:
-            raise ListError(f"{path} is not a song list, and nothing is added to it: {error}") from None
+            raise ListError(f"{path} is not a song list ({error}): mend it, or move it away") from None
         return []
+
+
+def held(path: Path) -> str:
+    """How many songs are in a list, or why that cannot be said."""
+    try:
+        return f"{len(songs_on_disk(path, strict=True)):5} songs"
+    except ListError as error:
+        return str(error)
 
 
 def changes(before: Iterable[Track], after: Iterable[Track]) -> str:

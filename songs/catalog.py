@@ -195,9 +195,9 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
 
 
-def close_output() -> None:
+def close_output(stream: TextIO | None = None) -> None:
     """Nobody takes any more: what Python would still say on its way out goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 def replace_text(path: Path, text: str, errors: str = "strict") -> None:

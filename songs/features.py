@@ -88,7 +88,7 @@ class Wanted:
 
 
 class FeatureTable:
-    """A CSV of songs with the columns of FEATURES. Threads may share it: one lock covers what it remembers.
+    """A CSV of songs with the columns of FEATURES. Threads may share it; what is known is said while others read.
 
     It may be far larger than the memory: it is read from end to end for songs that were not asked for before,
     and only their rows are kept, until the file changes.
@@ -98,7 +98,8 @@ class FeatureTable:
         self._path = path
         self._found: dict[str, Sound | None] = {}
         self._stamp: tuple[int, ...] = ()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what it remembers
+        self._reading = threading.Lock()
 
     def check(self) -> None:
         """Raises FeaturesError unless it is a table of songs and features."""
@@ -106,28 +107,37 @@ class FeatureTable:
 
     def find(self, songs: Sequence[Song]) -> list[Sound | None]:
         """How each song sounds; None for those that the table does not have. Raises FeaturesError."""
-        with self._lock:
-            asked = [song.guesses for song in songs]
-            self._look_for({key for keys in asked for key in keys})
-            found = self._found
-            return [next((sound for key in keys if (sound := found.get(key))), None) for keys in asked]
+        asked = [song.guesses for song in songs]
+        keys = {key for keys in asked for key in keys}
+        found = self._remembered(keys)
+        if keys - found.keys():
+            with self._reading:
+                found |= self._remembered(keys)  # somebody may have read them meanwhile
+                if wanted := keys - found.keys():
+                    found |= self._read(wanted)
+        return [next((sound for key in keys if (sound := found.get(key))), None) for keys in asked]
 
-    def _look_for(self, keys: set[str]) -> None:
+    def _remembered(self, keys: set[str]) -> dict[str, Sound | None]:
+        """What is known of these keys. Raises FeaturesError when the table has gone."""
         try:
             status = self._path.stat()
         except OSError as error:
             raise FeaturesError(f"{self._path}: {error.strerror}") from None
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if stamp != self._stamp or len(self._found) > MOST_REMEMBERED:
-            self._found, self._stamp = {}, stamp
-        wanted = keys - self._found.keys()
-        if not wanted:
-            return
+        with self._lock:
+            if stamp != self._stamp or len(self._found) > MOST_REMEMBERED:
+                self._found, self._stamp = {}, stamp
+            return {key: self._found[key] for key in keys & self._found.keys()}
+
+    def _read(self, wanted: set[str]) -> dict[str, Sound | None]:
+        """What the table says of these keys, to be remembered. Raises FeaturesError."""
         found: dict[str, Sound | None] = dict.fromkeys(wanted)
         for sound in self._rows(Wanted(wanted)):
             for key in wanted.intersection(sound.song.keys):
                 found[key] = found[key] or sound  # of two rows the first counts
-        self._found |= found  # of a table that could not be read to its end, nothing
+        with self._lock:
+            self._found |= found  # of a table that could not be read to its end, nothing
+        return found
 
     def _rows(self, wanted: Wanted | None = None) -> Iterator[Sound]:
         """The good rows, one by one; of all, or of those that `wanted` may name. Raises FeaturesError."""

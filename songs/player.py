@@ -32,11 +32,13 @@ from songs.spotify import (
     LoginEndedError,
     Settings,
     SyncError,
+    TokenRefusedError,
     add_songs,
     answer_of,
     authorizer,
     connect,
     exchange,
+    expire_token,
     forget_token,
     read_token,
     write_token,
@@ -234,9 +236,19 @@ class Listeners:
         """The same, with what Spotify refuses as a SyncError."""
         if not self._knows(secret):
             raise PlayerError("You are not logged in to Spotify here.", 401)
+        try:
+            return answer_of(attempt, job, self._spotify(secret))
+        except TokenRefusedError:
+            expire_token(self._file(secret))
+        try:
+            return answer_of(attempt, job, self._spotify(secret))
+        except TokenRefusedError as error:
+            forget_token(self._file(secret))
+            raise LoginEndedError(str(error)) from None
+
+    def _spotify(self, secret: str) -> Any:
         with self._alone():
-            spotify = connect(replace(self._settings, token_cache=self._file(secret)), answer_of)
-        return answer_of(attempt, job, spotify)
+            return connect(replace(self._settings, token_cache=self._file(secret)), answer_of)
 
 
 def _age(file: Path) -> float:

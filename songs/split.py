@@ -24,7 +24,7 @@ import numpy as np
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES, Mood, SongMoods, SongMoodsError, load_song_moods
 from model.song_table import TableError
-from songs.catalog import Track, close_output, list_of, take_any_title
+from songs.catalog import Track, close_output, list_of, replace_text, take_any_title
 from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
@@ -199,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.out:
+        _check_apart(options.out, options.file, options.features)
     table = FeatureTable(options.features) if options.features else None
     if table:
         table.check()
@@ -206,10 +208,27 @@ def _run(options: argparse.Namespace) -> None:
     lookup = Lookup(options.lookup) if options.lookup else None
     split = Splitter(table, lookup).split(read_songs(text), look_up=True)
     if options.out:
-        options.out.write_text(as_csv(split), encoding="utf-8")
+        _write_out(options.out, as_csv(split))
     written = _write(split, options.songs, options.append) if options.songs else []
     sys.stderr.writelines(f"{trouble}\n" for trouble in split.troubles)
     sys.stdout.writelines(f"{line}\n" for line in [*_lines(split), *written])  # once all is written: a pipe may close
+
+
+def _check_apart(out: Path, *sources: Path | None) -> None:
+    """Raises SplitError where what is written would take the place of what is read."""
+    for source in sources:
+        if source and source.exists() and out.exists() and out.samefile(source):
+            raise SplitError(f"--out {out}: that is what is read; choose another name, or it would be overwritten")
+
+
+def _write_out(out: Path, text: str) -> None:
+    if out.exists() and not out.is_file():  # a pipe, a terminal
+        out.write_text(text, encoding="utf-8")
+        return
+    try:
+        replace_text(out, text)
+    except OSError as error:
+        raise SplitError(f"--out {out}: {error.strerror}") from None
 
 
 def _lines(split: Split) -> Iterator[str]:

@@ -55,6 +55,10 @@ class LoginEndedError(CannotRunError):
     """The refresh token is dead."""
 
 
+class TokenRefusedError(CannotRunError):
+    """The access token is not accepted, though its time may not be over."""
+
+
 class ListError(SyncError):
     """One list cannot be refreshed and stays as it is; the others go on."""
 
@@ -149,16 +153,16 @@ def access_token(settings: Settings, tried: Callable[..., dict[str, Any]]) -> st
     auth = authorizer(settings)
     token = read_token(settings.token_cache)
     if token is None:
-        raise CannotRunError(f"you are not logged in to Spotify; {LOG_IN}")
+        raise CannotRunError(f"you are not logged in to Spotify; {LOG_IN} (no token in {settings.token_cache})")
     if token["expires_at"] - time.time() < LONGEST_RUN:
+        keep_token(settings.token_cache, token, token)  # there is room for what may come but once
         try:
             renewed = token | tried(auth.refresh_access_token, token.get("refresh_token"))
         except LoginEndedError:
             if read_token(settings.token_cache) == token:  # else another run has just renewed it
                 forget_token(settings.token_cache)
             raise
-        with suppress(FileNotFoundError):  # somebody logs out at this moment
-            write_token(settings.token_cache, renewed, instead_of=token)
+        keep_token(settings.token_cache, renewed, token)
         token = renewed
     return str(token["access_token"])
 
@@ -221,6 +225,22 @@ def write_token(path: Path, token: Mapping[str, Any], instead_of: Mapping[str, A
             Path(part).replace(path)
     finally:
         Path(part).unlink(missing_ok=True)
+
+
+def keep_token(path: Path, token: Mapping[str, Any], instead_of: Mapping[str, Any]) -> None:
+    """Write a token in the place of another one. Raises CannotRunError when it cannot be kept."""
+    try:
+        write_token(path, token, instead_of)
+    except FileNotFoundError:  # somebody logs out at this moment
+        return
+    except OSError as error:
+        raise CannotRunError(f"Spotify's token cannot be kept ({error.strerror}); make room for {path}") from None
+
+
+def expire_token(path: Path) -> None:
+    """Have the token renewed the next time, whatever its date says."""
+    if token := read_token(path):
+        keep_token(path, token | {"expires_at": 0}, token)
 
 
 def forget_token(path: Path) -> None:
@@ -362,7 +382,7 @@ def in_words(code: int, text: str, reason: str | None, headers: Mapping[str, str
     """A refusal of the API as an error that says what to do."""
     words, excerpt = text.lower(), " ".join(text.split())[:200]
     if code == 401:
-        return CannotRunError(f"Spotify does not accept the token; {LOG_IN}")
+        return TokenRefusedError(f"Spotify does not accept the token; {LOG_IN}")
     if code == 403 and "premium" in words:
         return CannotRunError("Spotify refuses the app: its owner needs Premium")
     if code == 403 and "registered" in words:

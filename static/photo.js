@@ -7,10 +7,12 @@ import { loadSongs, markChips } from "./songs.js";
 const LARGEST = 15 * 1024 * 1024; // bytes; the site takes no more
 const SHOWN = 1600; // pixels: the longest side of the picture on this page
 const TALLEST = 1; // width by height: what stands taller leaves room at its sides
-const TIMEOUT = 60000; // a large photo may come from a slow line
+const TIMEOUT = 55000; // a large photo may come from a slow line; after a minute the site hangs up
 const NOT_ONE = "That is no picture.";
 const TOO_LARGE = "That file has more than 15 MB, which is more than the site takes. A smaller copy of the photo will do.";
 const NOBODY = "There is no face to be found in this photo. One that looks at the camera, and is not too small, is found best.";
+const TOO_SLOW = "The photo did not get through in a minute. A smaller copy of it will.";
+const UNREADABLE = "That file is empty or cannot be read here. Is it a folder, or has it been moved?";
 const NO_ANSWER = "The site does not answer. Please try again.";
 const NO_SONGS = "The songs could not be fetched. Please try again.";
 
@@ -32,15 +34,17 @@ async function look(file) {
   picture?.close();
 }
 
-function recognized(file, mine) {
-  const late = setTimeout(() => mine.abort(), TIMEOUT);
+async function recognized(file, mine) {
+  const begun = await file.slice(0, 1).arrayBuffer(); // says why, where a request would only fail
+  if (!begun.byteLength) throw new DOMException("", "NotReadableError");
+  const late = setTimeout(() => mine.abort(new DOMException("", "TimeoutError")), TIMEOUT);
   const headers = { "Content-Type": file.type || "application/octet-stream" };
   const asked = request("/recognize?still=1", { method: "POST", body: file, headers, signal: mine.signal });
   return asked.finally(() => clearTimeout(late));
 }
 
 function show(answer, picture) {
-  if (answer instanceof Error) return say(answer instanceof Refusal ? answer.message : NO_ANSWER);
+  if (answer instanceof Error) return say(why(answer));
   const { faces, room, image } = answer;
   say(counted(faces.length));
   draw(picture, image);
@@ -49,6 +53,11 @@ function show(answer, picture) {
   $("room").hidden = !room;
   $("reading").hidden = !faces.length;
   if (faces.length) choose(0);
+}
+
+function why(error) {
+  if (error instanceof Refusal) return error.message;
+  return { TimeoutError: TOO_SLOW, NotFoundError: UNREADABLE, NotReadableError: UNREADABLE }[error.name] ?? NO_ANSWER;
 }
 
 const counted = (count) => (count > 1 ? `${count} faces: choose one for its songs.` : count ? "One face." : NOBODY);

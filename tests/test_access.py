@@ -135,8 +135,10 @@ def test_none_makes_no_camera() -> None:
         ({}, ["192.168.1.20", "[fe80::1]:5000", "localhost", socket.gethostname()], ["evil.example", "1.2.3.4.evil"]),
         ({"NAMES": "Visage.example, b.example"}, ["visage.example", "b.example:81", "localhost"], ["192.168.1.20"]),
         ({"HOST": "127.0.0.1", "NAMES": "visage.example"}, ["visage.example", "127.0.0.1:5"], ["evil.example"]),
+        ({"HOST": "127.0.0.1"}, ["localhost:5000", "[::1]:5000"], ["evil.example", "[::2]", "[", "192.168.1.20"]),
+        ({"HOST": "::1"}, ["[::1]", "[::1]:5000"], ["[::2]:80"]),
     ],
-    ids=["addresses", "names", "behind a proxy"],
+    ids=["addresses", "names", "behind a proxy", "at home", "in IPv6"],
 )
 def test_the_names_that_a_site_answers_to(
     camera: Camera, config: dict[str, str], answered: list[str], refused: list[str]
@@ -144,7 +146,9 @@ def test_the_names_that_a_site_answers_to(
     """Without VISAGE_NAMES: addresses and this machine's own name. With them: they, and the loopback names."""
     client = site(camera, **config)
     assert [client.get("/healthz", headers={"Host": host}).status_code for host in answered] == [200] * len(answered)
-    assert [client.get("/healthz", headers={"Host": host}).status_code for host in refused] == [400] * len(refused)
+    told = [client.get("/healthz", headers={"Host": host}) for host in refused]
+    assert [answer.status_code for answer in told] == [400] * len(refused)
+    assert all("VISAGE_NAMES says which it goes by" in answer.text for answer in told)
 
 
 def test_a_page_may_ask_for_the_visitors_camera_and_nothing_else(client: FlaskClient) -> None:

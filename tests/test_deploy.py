@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -380,6 +381,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_virtual_environment_is_made_anew_for_another_python(elsewhere: Path, python: str) -> None:
     """After an upgrade of Python, which may leave none or one without its packages, they are installed again."""
     link = elsewhere / ".venv/bin/python"
+    (elsewhere / ".venv/lib/python2.7/site-packages").mkdir(parents=True)
     if python == "another":
         link.write_text("#!/bin/sh\nexit 1\n")
         link.chmod(0o755)
@@ -391,10 +393,12 @@ def test_a_virtual_environment_is_made_anew_for_another_python(elsewhere: Path, 
 
 
 def test_a_virtual_environment_that_works_stays(elsewhere: Path) -> None:
-    """Nothing is installed again where nothing has changed."""
-    (elsewhere / ".venv/bin/python").symlink_to(sys.executable)
+    """Nothing is installed again where nothing has changed, and what a person made without pip is not thrown away."""
+    venv.create(elsewhere / ".venv", with_pip=False)
+    (elsewhere / ".venv/mine").touch()
     asked = make(elsewhere, "--dry-run", "run").stdout
     assert asked.splitlines() == [".venv/bin/python app.py"]
+    assert (elsewhere / ".venv/mine").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -496,6 +497,25 @@ def test_what_is_no_photo_is_said(happy: Any, site: Site, photos: Path, name: st
         visitor.page.set_input_files("#picture", photos / "one.jpg")
         assert eventually(lambda: visitor.tuned() == "happy")
         assert visitor.says() == "One face."
+
+
+def test_a_photo_that_cannot_be_read_or_sent_is_said(happy: Any, site: Site, photos: Path, tmp_path: Path) -> None:
+    """One that is gone once it is chosen, and one that a slow line does not get through: the site is not blamed."""
+    gone = tmp_path / "gone.jpg"
+    shutil.copy(photos / "one.jpg", gone)
+    with visiting(happy, f"{site.address}/photo") as visitor:
+        page = visitor.page
+        page.evaluate("addEventListener('change', (event) => event.stopPropagation(), { capture: true, once: true })")
+        page.set_input_files("#picture", gone)
+        gone.unlink()
+        page.evaluate("document.getElementById('picture').dispatchEvent(new Event('change', { bubbles: true }))")
+        assert eventually(lambda: "cannot be read here. Is it a folder" in visitor.says())
+        page.clock.install()
+        page.route("**/recognize*", lambda route: None)
+        with page.expect_request("**/recognize*"):
+            page.set_input_files("#picture", photos / "one.jpg")
+        page.clock.fast_forward(56_000)
+        assert eventually(lambda: "did not get through in a minute" in visitor.says())
 
 
 def test_a_photo_without_javascript(happy: Any, site: Site, photos: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import stat
 import threading
@@ -375,6 +377,43 @@ def test_a_token_is_renewed(ann: Browser, spotify: FakeSpotify, settings: Settin
     assert json.loads(file.read_text())["access_token"] != before["access_token"]
 
 
+def test_a_token_that_ends_before_its_time_is_renewed(ann: Browser, settings: Settings) -> None:
+    """Spotify does not accept it, whatever its date says: it is renewed once, and the song plays."""
+    [file] = tokens(settings)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"access_token": "taken-back"}))
+    assert ann.play().status_code == 200
+
+
+def test_tokens_that_are_never_accepted_end_the_login(ann: Browser, spotify: FakeSpotify, settings: Settings) -> None:
+    """When the renewed one is refused too, the page offers the login instead of going on as if there were one."""
+    spotify.fail("/me/player", error(401, "Invalid access token"), for_ever=True)
+    assert ann.state() == {
+        "logged_in": False,
+        "devices": [],
+        "told": "Your Spotify login has ended. Please log in again.",
+    }
+    assert tokens(settings) == []
+
+
+def test_a_token_that_cannot_be_kept_is_not_asked_for(
+    ann: Browser, spotify: FakeSpotify, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the person hears of it, and is still logged in."""
+    [file] = tokens(settings)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"expires_at": 0}))
+    spotify.asked.clear()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        answer = ann.play()
+    assert (answer.status_code, spotify.asked) == (502, [])
+    assert answer.json == {"error": "Spotify's token cannot be kept (No space left on device)."}
+    assert ann.play().status_code == 200
+
+
 def test_a_token_is_renewed_in_one_try(ann: Browser, spotify: FakeSpotify, settings: Settings) -> None:
     """When Spotify cannot renew a token at once the person hears of it; nobody else waits for a second try."""
     [file] = tokens(settings)
@@ -446,7 +485,6 @@ def test_devices_that_cannot_be_played_are_not_offered(ann: Browser, spotify: Fa
         (plain_text(403, "User not registered in the Developer Dashboard"), 502, "add yourself under User Management"),
         (plain_text(403, "Active premium subscription required for the owner of the app."), 502, "its owner needs"),
         (error(403, "Insufficient client scope"), 502, "lacks a permission"),
-        (error(401, "The access token expired"), 502, "does not accept the token"),
         (error(429, "Slow down", Retry_After="7"), 502, "asks to slow down"),
         (error(429, "Quota", "QUOTA_EXCEEDED", Retry_After="80000"), 502, "quota is used up until"),
         (error(503, "Oh no"), 502, "trouble of its own"),

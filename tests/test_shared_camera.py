@@ -161,6 +161,16 @@ def test_a_folder_that_was_tidied_away_is_made_again(tmp_path: Path, source: Sou
         assert (tmp_path / "meeting").stat().st_mode & 0o777 == 0o700
 
 
+def test_who_tidies_finds_the_lock_of_a_camera_in_use_new(folder: Path, source: Source) -> None:
+    """What is asked touches it, or it would go one day, and another process would take the camera too."""
+    lock = folder / "camera.lock"
+    with closing(shared(folder, source)) as camera, camera.watch() as viewer:
+        assert first(viewer).jpeg
+        os.utime(lock, (0, 0))
+        assert camera.snapshot.status == "live"
+        assert time.time() - lock.stat().st_mtime < 60
+
+
 def test_a_process_that_hangs_keeps_nobody_waiting(folder: Path, source: Source) -> None:
     """The one that has the camera takes calls no more: the others say "idle", and that it does not answer."""
     with socket.socket(socket.AF_UNIX) as silent, (folder / "camera.lock").open("ab") as lock:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -541,6 +542,44 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, content: bytes | None, sa
     done = run(path, module="songs.split")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("out", ["mine.csv", "features.csv", "./mine.csv"])
+def test_the_command_does_not_write_over_what_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    """Songs with a person's own columns, or the table of features, would be gone."""
+    monkeypatch.chdir(tmp_path)
+    made_table(tmp_path / "features.csv")
+    (tmp_path / "mine.csv").write_text(f"track_id,my notes\n{track_id(1)},for the road\n")
+    before = [path.read_text() for path in sorted(tmp_path.iterdir())]
+    assert split_songs(["mine.csv", "--features", "features.csv", "--out", out]) == 2
+    assert "that is what is read; choose another name" in capsys.readouterr().err
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == before
+    assert split_songs(["mine.csv", "--features", "features.csv", "--out", "nowhere/out.csv"]) == 2
+    assert "--out nowhere/out.csv: No such file or directory" in capsys.readouterr().err
+
+
+def test_what_is_known_of_songs_is_said_while_others_are_looked_for(tmp_path: Path) -> None:
+    """A long table is being read for one visitor; another one's songs, asked for before, do not wait for it."""
+    table = FeatureTable(made_table(tmp_path / "features.csv"))
+    known = table.find([Song(track_id(1))])
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(wanted: Any = None) -> Iterator[Sound]:
+        begun.set()
+        assert go.wait(30)
+        yield from ()
+
+    table._rows = slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        other = threads.submit(table.find, [Song(track_id(2))])
+        try:
+            assert begun.wait(30)
+            assert threads.submit(table.find, [Song(track_id(1))]).result(30) == known
+        finally:
+            go.set()
+        assert other.result(30) == [None]
 
 
 def test_the_command_writes_its_files_whoever_reads_its_lines(tmp_path: Path) -> None:

@@ -772,10 +772,11 @@ def test_what_needs_a_person_ends_the_run(desk: Desk, answer: Answer, says: str)
     """Premium, the allow-list, a permission and a dead token are explained, and exit with 2; the lists stay."""
     desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
     for part in ("/me/playlists", "/items"):
-        desk.spotify.fail(part, answer)
+        desk.spotify.fail(part, answer, for_ever=True)
         ran = desk.run()
         assert (ran.code, desk.titles("angry")) == (2, OLD_ANGRY)
         assert says in ran.err
+        desk.spotify.faults.clear()
 
 
 @pytest.mark.parametrize(
@@ -883,6 +884,26 @@ def test_an_old_token_is_renewed(desk: Desk) -> None:
     assert "until about 2027-03" in desk.run("status").out
 
 
+def test_a_token_that_ends_before_its_time_is_renewed(desk: Desk) -> None:
+    """Spotify may take one back, or the clock was wrong when it came: it is renewed once, and the run done."""
+    desk.log_in(access_token="taken-back")
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
+    ran = desk.run()
+    assert (ran.code, ran.err, len(desk.titles("angry"))) == (0, "", 2)
+    assert json.loads(desk.token.read_text())["refresh_token"] != "refresh-0"
+
+
+def test_a_full_disk_does_not_cost_the_login(desk: Desk) -> None:
+    """Where the new token could not be kept it is not asked for: with PKCE the old one would be spent."""
+    desk.log_in(expires_in=-1)
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
+    line = f"trap '' XFSZ; ulimit -f 0; {shlex.join(SCRIPT)} 2>&1 | cat"
+    full = subprocess.run(["bash", "-c", line], env=desk.environment, capture_output=True, text=True, check=False)
+    assert f"Spotify's token cannot be kept (File too large); make room for {desk.token}" in full.stdout
+    assert not [asked for asked in desk.spotify.asked if asked.path == "/api/token"]
+    assert desk.run().code == 0
+
+
 def test_an_app_with_a_secret_keeps_its_refresh_token(desk: Desk) -> None:
     """With a secret the renewal is signed with it, and the refresh token stays."""
     desk.spotify.secret = "hush"
@@ -934,7 +955,10 @@ def test_no_token_and_no_terminal(desk: Desk, content: str | None) -> None:
     else:
         ran = desk.run()
     assert ran == Ran(
-        2, "", "spotify_sync: you are not logged in to Spotify; run this at a terminal: python spotify_sync.py login\n"
+        2,
+        "",
+        "spotify_sync: you are not logged in to Spotify; run this at a terminal: python spotify_sync.py login"
+        f" (no token in {desk.token})\n",
     )
     assert desk.spotify.asked == []
 
@@ -1257,6 +1281,20 @@ def test_a_playlist_that_a_person_made_their_own_is_not_filled_up(desk: Desk) ->
     assert "angry: 'Visage FM: angry' was there, 0 songs added" in desk.run("playlists", "--create").out
 
 
+def test_no_playlist_is_made_of_a_list_that_cannot_be_read(desk: Desk) -> None:
+    """A spreadsheet saved it with semicolons: an empty playlist would empty the list at the next refresh."""
+    path = desk.folder / "happy.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace(",", ";"))
+    assert "happy.csv is not a song list" in desk.run("status").out
+    ran = desk.run("playlists", "--create")
+    assert (ran.code, ran.out.count("created, 5 songs added")) == (1, 6)
+    assert f"happy: no playlist is made: {path} is not a song list" in ran.err
+    path.write_text(whole)
+    ran = desk.run("playlists", "--create")
+    assert (ran.code, "happy: 'Visage FM: happy' created, 5 songs added" in ran.out) == (0, True)
+
+
 def test_a_playlist_is_not_created_twice_by_repeating(desk: Desk) -> None:
     """What must not happen twice is not repeated after a failure whose outcome is unknown; a limit is waited out."""
     desk.spotify.fail("/me/playlists", Answer(body={"items": [], "total": 0}), Answer(502, b""))
@@ -1390,6 +1428,16 @@ def test_the_guide_names_every_command_option_and_setting(desk: Desk) -> None:
     for command in ("refresh", "login", "status", "logout", "playlists"):
         taken |= {command, *re.findall(r"--[a-z-]+", desk.run(command, "--help").out)}
     assert {name for name in taken if f"`{name}" not in guide and f" {name}" not in guide} == set()
+
+
+@pytest.mark.parametrize("away", ["> /dev/full 2>&1", "2> /dev/full", "2>&1 | true"])
+def test_lists_matter_more_than_complaints(desk: Desk, away: str) -> None:
+    """The first list fails and nobody can be told, as with a log on a full disk: the other six are refreshed."""
+    desk.playlists(angry=LIST, **{e: desk.spotify.add(n, e, songs_from(9 * n, 5)) for n, e in enumerate(EMOTIONS) if n})
+    line = f"set -o pipefail; {shlex.join(SCRIPT)} {away}"
+    done = subprocess.run(["bash", "-c", line], env=desk.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert set(desk.synced()) == set(EMOTIONS[1:])
 
 
 @pytest.mark.parametrize("away", [">&-", "2>&-", "> /dev/full", "| true"])

@@ -15,14 +15,11 @@ from web.settings import PREFIX
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
-LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "localhost", "::1": "[::1]"}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def protect(app: Flask) -> None:
     """Answer to the site's own names and pages alone, safely, and in words."""
-    names = [name for given in app.config["NAMES"].lower().split(",") if (name := given.strip())]
-    if names or app.config["HOST"] in LOOPBACK:
-        app.config["TRUSTED_HOSTS"] = [*LOOPBACK.values(), *names]
     app.before_request(_refuse_other_names)
     app.before_request(_refuse_other_sites)
     app.after_request(_secured)
@@ -30,14 +27,17 @@ def protect(app: Flask) -> None:
 
 
 def _refuse_other_names() -> None:
-    """Off the loopback address and without VISAGE_NAMES, answer to addresses and this machine's own name alone.
+    """Answer to the loopback names and those in VISAGE_NAMES; elsewhere without these to any address and this machine.
 
     A name that somebody points at this machine is a way into it from their page; an address is not.
     """
-    if current_app.config["TRUSTED_HOSTS"] is None:
-        name, here = host_name(), socket.gethostname().lower()
-        if not _is_address(name) and name not in ("localhost", here, f"{here}.local"):
-            abort(400, description=f"this site does not go by that name: {PREFIX}NAMES says which it goes by")
+    config, name, here = current_app.config, host_name(), socket.gethostname().lower()
+    names = {given.strip() for given in config["NAMES"].lower().split(",")} - {""}
+    known = name in LOOPBACK | names
+    if not (names or config["HOST"] in LOOPBACK):
+        known = _is_address(name) or name in ("localhost", here, f"{here}.local")
+    if not known:
+        abort(400, description=f"this site does not go by that name: {PREFIX}NAMES says which it goes by")
 
 
 def _refuse_other_sites() -> None:

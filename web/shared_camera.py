@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import time
@@ -35,7 +36,9 @@ class SharedCamera:
     @property
     def snapshot(self) -> Snapshot:
         """The newest Snapshot, without its picture where another process has the camera; "idle" where none has."""
-        if self._held:
+        if held := self._held:
+            with suppress(OSError, ValueError):  # it is being given up
+                os.utime(held.fileno())  # or whoever tidies /tmp takes the lock for old, and two would have the camera
             return self._camera.snapshot
         answer = self._asked("snapshot")
         return answer if isinstance(answer, Snapshot) else self._camera.snapshot
@@ -70,7 +73,8 @@ class SharedCamera:
             if self._listener and self._held:
                 with suppress(OSError), socket.socket(socket.AF_UNIX) as caller:
                     caller.connect(str(self._socket))  # wakes `_answer_calls`; a Client would wait for an answer
-                self._listener.close()
+                with suppress(FileNotFoundError):  # somebody has tidied up
+                    self._listener.close()
                 self._held.close()
                 self._held = None
 
