@@ -234,7 +234,7 @@ def keep_token(path: Path, token: Mapping[str, Any], instead_of: Mapping[str, An
     except FileNotFoundError:  # somebody logs out at this moment
         return
     except OSError as error:
-        raise CannotRunError(f"Spotify's token cannot be kept ({error.strerror}); make room for {path}") from None
+        raise CannotRunError(f"Spotify's token cannot be kept ({error.strerror}); mend that at {path}") from None
 
 
 def expire_token(path: Path) -> None:

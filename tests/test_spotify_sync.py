@@ -899,7 +899,7 @@ def test_a_full_disk_does_not_cost_the_login(desk: Desk) -> None:
     desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
     line = f"trap '' XFSZ; ulimit -f 0; {shlex.join(SCRIPT)} 2>&1 | cat"
     full = subprocess.run(["bash", "-c", line], env=desk.environment, capture_output=True, text=True, check=False)
-    assert f"Spotify's token cannot be kept (File too large); make room for {desk.token}" in full.stdout
+    assert f"Spotify's token cannot be kept (File too large); mend that at {desk.token}" in full.stdout
     assert not [asked for asked in desk.spotify.asked if asked.path == "/api/token"]
     assert desk.run().code == 0
 
