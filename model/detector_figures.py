@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -53,8 +53,12 @@ class Figures:
     def as_dict(self) -> dict[str, float | int | None]:
         """For JSON, to four decimals; null for what is a share of nothing."""
         shares = {name: getattr(self, name) for name in ("recall", "recall_96", "precision", "false_per_100")}
-        rounded = {name: None if math.isnan(value) else round(value, 4) for name, value in shares.items()}
-        return {**rounded, "n_faces": self.n_faces, "n_pictures": self.n_pictures}
+        return {**for_json(shares), "n_faces": self.n_faces, "n_pictures": self.n_pictures}
+
+
+def for_json(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """The figures to four decimals; None for NaN, which JSON does not know."""
+    return {name: None if math.isnan(value) else round(value, 4) for name, value in figures.items()}
 
 
 def finder(detector: NetworkDetector, threshold: float) -> Find:

@@ -11,7 +11,7 @@ import numpy as np
 
 from model.demo import LOOP_SECONDS, demo_frame
 from model.detector import NetworkDetector
-from model.detector_figures import filled, in_rooms
+from model.detector_figures import filled, for_json, in_rooms
 from model.detector_set import Picture
 from model.faces import FaceDetector, FaceTracker, Frame
 
@@ -41,9 +41,9 @@ class Motion:
     n_frames: int
     n_rooms: int
 
-    def as_dict(self) -> dict[str, float | int | None]:
+    def as_dict(self) -> dict[str, float | None]:
         """For JSON, to four decimals; what there were no pictures for is None."""
-        return {name: None if np.isnan(value) else round(value, 4) for name, value in asdict(self).items()}
+        return for_json(asdict(self))
 
     def lines(self) -> Iterator[str]:
         """For people."""

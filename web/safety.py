@@ -31,10 +31,12 @@ def _refuse_other_names() -> None:
 
     A name that somebody points at this machine is a way into it from their page; an address is not.
     """
-    config, name, here = current_app.config, host_name(), socket.gethostname().lower()
+    config, name = current_app.config, host_name()
     names = {given.strip() for given in config["NAMES"].lower().split(",")} - {""}
-    known = name in LOOPBACK | names
-    if not (names or config["HOST"] in LOOPBACK):
+    if names or config["HOST"] in LOOPBACK:
+        known = name in LOOPBACK | names
+    else:
+        here = socket.gethostname().lower()
         known = _is_address(name) or name in ("localhost", here, f"{here}.local")
     if not known:
         abort(400, description=f"this site does not go by that name: {PREFIX}NAMES says which it goes by")
