@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -163,6 +164,14 @@ def browser() -> Iterator[Any]:
         launched = launch_chromium(playwright)
         yield launched
         launched.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def processes_hear_signals() -> None:
+    """Under nohup or in the background signals are ignored here, which children would inherit; handlers they do not."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -609,8 +609,10 @@ def test_the_command_stops_in_a_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "songs.split", str(tmp_path / "songs")]
     with (
         subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process,
-        (tmp_path / "songs").open("w"),  # waits until the process reads
+        (tmp_path / "songs").open("w") as songs,
     ):
+        songs.write("x - y\n" * 20_000)  # more than a pipe holds: the process reads by now, and imports nothing more
+        songs.flush()
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)
