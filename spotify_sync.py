@@ -19,7 +19,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -428,6 +428,7 @@ class Refresh:
             raise ListError(f"the playlist holds no song that can be played{counted(left_out)}")
         keep = self.append or not whole
         before = songs_on_disk(path, strict=keep)
+        tracks = measured_as(before, tracks)
         new = not_in(before, tracks)
         tracks = before + new if keep else tracks
         line = f"{len(tracks)} songs{changes(before, tracks)}{counted(left_out)}"
@@ -544,6 +545,13 @@ def not_in(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
     return [track for track in tracks if not names(track) & seen]
 
 
+def measured_as(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
+    """The songs with the measures that a list has of them, for Spotify says none."""
+    known = {track.track_id: (track.valence, track.energy) for track in old}
+    measures = ((track, *known.get(track.track_id, (None, None))) for track in tracks)
+    return [replace(track, valence=valence, energy=energy) for track, valence, energy in measures]
+
+
 def songs_on_disk(path: Path, strict: bool = False) -> list[Track]:
     """The list as it stands; empty if it is absent, or broken and about to be replaced."""
     try:
@@ -593,8 +601,9 @@ class Note:
 
     @property
     def age(self) -> timedelta:
-        """How long ago the list was fetched; for ever, if it never was."""
-        return datetime.now(UTC) - self.fetched if self.fetched else timedelta.max
+        """How long ago the list was fetched; for ever, if it never was, or by a clock that was far ahead."""
+        age = datetime.now(UTC) - self.fetched if self.fetched else timedelta.max
+        return max(age, timedelta()) if age > -timedelta(days=1) else timedelta.max
 
     def made_of(self, playlists: Iterable[str]) -> bool:
         return set(self.playlists) == set(playlists)
@@ -644,8 +653,9 @@ def only_one(folder: Path) -> Iterator[None]:
         except OSError as error:
             why = f"{folder} takes no lock ({error.strerror})"
             raise CannotRunError(f"{why}: let VISAGE_SONGS name a folder on a disk of this computer") from None
-        for left in (*folder.glob(".*.csv.*.part"), *folder.glob(f".{SYNCED}.*.part")):  # by a run that was killed
-            left.unlink(missing_ok=True)
+        for file_of_ours in (*(f"{emotion}.csv" for emotion in EMOTIONS), SYNCED):
+            for left in folder.glob(f".{file_of_ours}.*.part"):  # by a run that was killed
+                left.unlink(missing_ok=True)
         yield
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import secrets
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 import numpy as np
 
@@ -134,6 +135,7 @@ class _Labelling:
         csv.field_size_limit(LONGEST_FIELD)
         self._reader = csv.reader(lines)
         self._writer = csv.writer(made, lineterminator="\n")
+        self._quoting = csv.writer(made, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._last_fault = 0
         self.tally = Tally()
         try:
@@ -173,10 +175,12 @@ class _Labelling:
     def _write(self, rows: list[list[str]], numbers: list[int]) -> None:
         answers = self._answers(rows, numbers) if rows else []
         self.tally.moods.update(answer.mood.value for answer in answers)
-        self._writer.writerows(
-            [*row, answer.mood.value, answer.emotion or "", f"{answer.confidence:.3f}" if answer.confidence else ""]
-            for row, answer in zip(rows, answers, strict=True)
-        )
+        for row, answer in zip(rows, answers, strict=True):
+            broken = any("\r" in cell for cell in row)  # which ends a line, and is not quoted by itself
+            confidence = f"{answer.confidence:.3f}" if answer.confidence else ""
+            (self._quoting if broken else self._writer).writerow(
+                [*row, answer.mood.value, answer.emotion or "", confidence]
+            )
 
     def _answers(self, rows: list[list[str]], numbers: list[int]) -> list[Answer]:
         features = self._columns.features
@@ -242,13 +246,27 @@ def _given(name: str) -> str:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
-    """A file to write that becomes `path` at the end; after an error nothing is left of it."""
+    """A file to write that becomes `path` at the end; after an error nothing is left of it.
+
+    Permissions and links to it stay. What is no file, a pipe say, is written as it comes.
+    """
+    if path.exists() and not path.is_file():
+        with _made(path, "w") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise TableError(f"there is no folder {path.parent} to write {path.name} to")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with _made(part, "x") as file:
             yield file
+        if path.exists():
+            part.chmod(stat.S_IMODE(path.stat().st_mode))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _made(path: Path, mode: Literal["w", "x"]) -> TextIO:
+    return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")

@@ -32,16 +32,17 @@ from model.song_moods import (
     LyricsMoods,
     Mood,
     SongMoodsError,
+    fault_of,
     load_card,
     load_song_moods,
     shaped,
     softmax,
-    usable,
 )
 
 logger = logging.getLogger(__name__)
 
 AUDIO_LABELS = (Mood.ANGRY, Mood.CALM, Mood.FEAR, Mood.HAPPY, Mood.SAD)
+AUDIO_COLUMNS = ("track_id", "artist", "source", "label_orig")
 LYRICS_LABELS = (Mood.ANGRY, Mood.HAPPY, Mood.RELAXED, Mood.SAD)
 SAME = {"energetic": Mood.ANGRY}
 """Five of the seven songs, found by id, that etunes calls angry and data_moods has too are energetic there."""
@@ -106,12 +107,23 @@ class Songs:
 
 
 def load_audio(path: Path) -> Songs:
-    """The songs of audio_moods.csv with their features (n, 9). Songs without a named artist are each one's own."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    """The songs of audio_moods.csv with their features (n, 9). Songs without a named artist are each one's own.
+
+    Raises SongMoodsError, naming the row that is broken.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        rows, columns = list(table), table.fieldnames or ()
+    if missing := [name for name in (*AUDIO_COLUMNS, *FEATURES) if name not in columns]:
+        raise SongMoodsError(f"{path} has no column {', '.join(missing)}")
+    if not rows:
+        raise SongMoodsError(f"{path} has no songs")
+    for number, row in enumerate(rows, 2):
+        if None in row.values():
+            raise SongMoodsError(f"{path}: row {number} is cut off: mend it, or download the table again")
+        if fault := next((fault for name in FEATURES if (fault := fault_of(name, row[name]))), None):
+            raise SongMoodsError(f"{path}: row {number}: {fault}")
     values = np.array([[float(row[name]) for name in FEATURES] for row in rows])
-    if not usable(values).all():
-        raise SongMoodsError(f"{path}: row {int(np.argmin(usable(values))) + 2} has impossible features")
     names = np.array([row["label_orig"] for row in rows])
     labels = np.array([AUDIO_LABELS.index(SAME.get(name, Mood(name))) for name in names])
     ids = np.array([row["track_id"] for row in rows])
@@ -235,6 +247,8 @@ def train(audio_table: Path, lyrics_table: Path, out: Path, settings: Settings) 
     """Measure, train on everything, and write; the card as written."""
     from model.song_figures import across_audio, across_lyrics, audio_figures, lyrics_figures
 
+    if not out.is_dir():
+        raise SongMoodsError(f"there is no folder {out}: make it first, or give another --out")
     audio = load_audio(audio_table)
     lyrics, vocabulary, rarity = load_lyrics(lyrics_table)
     heard, read = across_audio(audio, settings), across_lyrics(lyrics, settings)

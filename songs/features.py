@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from model.song_moods import FEATURES, fault_of
 
@@ -22,6 +23,7 @@ SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation cal
     "title": ("title", "name", "track_name", "track name", "song"),
     "artist": ("artist", "artists", "artist_name", "artist name", "artist name(s)", "track_artist"),
 }
+MOST_LINES = 1_000  # of one song; longer lyrics are a quotation mark that is never closed
 LONGEST_FIELD = 500_000  # characters; what an unclosed quotation mark may swallow
 MOST_REMEMBERED = 50_000  # names of songs that were asked for
 LINK = r"(?:https?://open\.spotify\.com/(?:[\w-]+/)?track/|spotify:track:)?([0-9A-Za-z]{22})/?(?:[?#]\S*)?"
@@ -102,8 +104,10 @@ class FeatureTable:
         self._reading = threading.Lock()
 
     def check(self) -> None:
-        """Raises FeaturesError unless it is a table of songs and features."""
-        next(self._rows(), None)
+        """Raises FeaturesError unless it is a table of songs and features, of which one at least can be used."""
+        faults: list[str] = []
+        if not next(self._rows(faults=faults), None) and faults:
+            raise FeaturesError(f"{self._path}: no row of it can be used; {faults[0]}")
 
     def find(self, songs: Sequence[Song]) -> list[Sound | None]:
         """How each song sounds; None for those that the table does not have. Raises FeaturesError."""
@@ -139,8 +143,11 @@ class FeatureTable:
             self._found |= found  # of a table that could not be read to its end, nothing
         return found
 
-    def _rows(self, wanted: Wanted | None = None) -> Iterator[Sound]:
-        """The good rows, one by one; of all, or of those that `wanted` may name. Raises FeaturesError."""
+    def _rows(self, wanted: Wanted | None = None, faults: list[str] | None = None) -> Iterator[Sound]:
+        """The good rows, one by one; of all, or of those that `wanted` may name. Raises FeaturesError.
+
+        `faults` gains what is wrong with the first row that is not good.
+        """
         csv.field_size_limit(LONGEST_FIELD)
         try:
             with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -149,6 +156,8 @@ class FeatureTable:
                 while (row := _next(rows)) is not None:
                     if sound := sound_in(row, columns, wanted):
                         yield sound
+                    elif row and faults == []:
+                        faults.append(f"line {rows.line_num}: {fault_in(row, columns)}")
         except csv.Error as error:
             raise FeaturesError(f"{self._path}: its first line is no header: {error}") from None
         except FeaturesError as error:
@@ -177,7 +186,7 @@ def song_columns(names: Sequence[str]) -> dict[str, int]:
 
 def song_in(row: Sequence[str], columns: Mapping[str, int]) -> Song:
     """The song that a row names; what is no Spotify id is left out. IndexError on a row that is too short."""
-    cells = {name: row[columns[name]].strip() for name in SONG_COLUMNS if name in columns}
+    cells = {name: " ".join(row[columns[name]].split()) for name in SONG_COLUMNS if name in columns}
     return Song(id_in(cells.get("track_id", "")), cells.get("title", ""), artists_in(cells.get("artist", "")))
 
 
@@ -205,21 +214,31 @@ def sound_in(row: Sequence[str], columns: Mapping[str, int], wanted: Wanted | No
     return Sound(tuple(float(text) for text in texts), song)
 
 
+def fault_in(row: Sequence[str], columns: Mapping[str, int]) -> str:
+    """What is wrong with the features of a row, or ""."""
+    if len(row) <= max(columns.values()):
+        return "too few columns"
+    return next((fault for name in FEATURES if (fault := fault_of(name, row[columns[name]]))), "")
+
+
 def id_in(text: str) -> str:
     """The Spotify id in an id, a URI or a link to a song; "" if it is none of them."""
     found = re.fullmatch(LINK, text.strip().strip("<>\"'"))
     return found[1] if found else ""
 
 
-def _next(rows: Iterator[list[str]]) -> list[str] | None:
-    """The next row that can be parsed; None at the end."""
+def _next(rows: Any) -> list[str] | None:
+    """The next row of a csv.reader that can be parsed; None at the end. FeaturesError for one without an end."""
     while True:
+        before = rows.line_num
         try:
-            return next(rows)
-        except StopIteration:
-            return None
+            row: list[str] | None = next(rows, None)
         except csv.Error:
-            continue
+            row = []
+        if rows.line_num - before > MOST_LINES:
+            raise FeaturesError(f"line {before + 1} opens a quotation mark that is not closed: mend that line")
+        if row != []:
+            return row
 
 
 def _plain(text: str) -> str:

@@ -21,7 +21,7 @@ from songs.features import Song, Sound, id_in
 
 AT_ONCE = 40  # ids; the service refuses more
 TIMEOUT = (5, 10)  # seconds to connect, and to wait for a byte
-LONGEST = 30  # seconds that one split may take, waits included; what is asked last may go a little over
+LONGEST = 30.0  # seconds that a visitor's split may take, waits included; what is asked last may go a little over
 LONGEST_ANSWER = 1_000_000  # bytes; 40 songs take 20,000
 MOST_REMEMBERED = 50_000  # songs
 
@@ -33,11 +33,11 @@ class LookupFailedError(Exception):
 class Lookup:
     """A service of audio features at an address. It remembers answers in memory only, and asks once at a time.
 
-    Raises LookupFailedError at Spotify's own address: the wall.
+    One `find` takes `longest` seconds at most. Raises LookupFailedError at Spotify's own address: the wall.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address.rstrip("/")
+    def __init__(self, address: str, longest: float = LONGEST) -> None:
+        self._address, self._longest = address.rstrip("/"), longest
         if f".{self.host}".endswith(".spotify.com"):
             raise LookupFailedError("Spotify itself is not asked: its terms forbid feeding its content to a model")
         self._known: dict[str, Sound | None] = {}
@@ -72,7 +72,7 @@ class Lookup:
             if len(self._known) > MOST_REMEMBERED:
                 self._known = {}
             missing = self._missing(ids)
-            end = time.monotonic() + LONGEST
+            end = time.monotonic() + self._longest
             for start in range(0, len(missing), AT_ONCE):
                 self._check_time(end)
                 lot = missing[start : start + AT_ONCE]
@@ -125,6 +125,7 @@ class Lookup:
                         raise LookupFailedError(f"the answer of {self.host} has no end")
                 return answer.status_code, answer.headers, body
         except (requests.RequestException, HTTPError) as error:
+            self._check_time(end)
             raise LookupFailedError(f"{self.host} cannot be reached ({type(error).__name__})") from None
 
 

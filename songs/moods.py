@@ -34,9 +34,9 @@ from songs.features import SONG_COLUMNS, artists_in, id_in
 
 NAMES = {  # how tables in circulation call a column
     **SONG_COLUMNS,
-    "album": ("album", "album_name", "track_album_name"),
-    "duration_ms": ("duration_ms",),
-    "added_at": ("added_at",),
+    "album": ("album", "album_name", "album name", "track_album_name"),
+    "duration_ms": ("duration_ms", "duration (ms)", "track duration (ms)"),
+    "added_at": ("added_at", "added at"),
     "emotion": ("emotion",),
     "confidence": ("confidence",),
     "valence": ("valence",),
@@ -86,9 +86,8 @@ def label_songs(options: argparse.Namespace) -> None:
 
 def make_playlists(options: argparse.Namespace) -> None:
     """Make the song lists from a labelled table: the surest songs, each artist as rarely as possible."""
-    for line in write_lists(
-        choose(labelled_songs(options.table, _complain), options.top), options.songs, options.append
-    ):
+    chosen = choose(labelled_songs(options.table, _complain), options.top)
+    for line in write_lists(chosen, options.songs, EMOTIONS if options.append else ()):
         _say(line)
 
 
@@ -113,7 +112,7 @@ def check_lists(options: argparse.Namespace) -> None:
 def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tuple[Emotion, Song]]:
     """The songs of a labelled table with the emotion each has, one by one. Raises TableError and OSError.
 
-    Songs without a mood are skipped; `complain` hears of the first rows that are none.
+    Songs without a mood are skipped; `complain` hears of the first rows that are none, and how many more there are.
     """
     faults = 0
     csv.field_size_limit(LONGEST_FIELD)
@@ -129,6 +128,8 @@ def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tup
                 if row and (song := _song(row, places, rows.line_num)):
                     yield song
             except StopIteration:
+                if faults > FAULTS_SAID:
+                    complain(f"... and {faults - FAULTS_SAID} more")
                 return
             except (ValueError, IndexError, csv.Error) as error:
                 faults += 1
@@ -136,12 +137,17 @@ def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tup
                     complain(f"line {rows.line_num}: {'too few columns' if isinstance(error, IndexError) else error}")
 
 
-def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append: bool) -> Iterator[str]:
-    """Write the lists of a folder that have songs, one by one, and say how each went. Raises TableError and OSError."""
-    for emotion in EMOTIONS:
-        path = list_of(folder, emotion)
+def write_lists(
+    chosen: Mapping[Emotion, Sequence[Track]], folder: Path, added: Sequence[Emotion] = ()
+) -> Iterator[str]:
+    """Write the lists of a folder that have songs, one by one, and say how each went. Raises TableError and OSError.
+
+    Those of the `added` emotions keep what they have, and come first: a song that moves is never in no list.
+    """
+    for emotion in sorted(EMOTIONS, key=lambda emotion: emotion not in added):
+        path, append = list_of(folder, emotion), emotion in added
         if not chosen[emotion]:
-            yield f"{emotion}: no song in the table, the list stays as it is"
+            yield f"{emotion}: no song for it, the list stays as it is"
             continue
         try:
             before = read_tracks(path)[0] if append and path.exists() else []
@@ -236,7 +242,7 @@ def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion
         artists_in(cells.get("artist", "")),
         cells.get("album", ""),
         int(length) if length.isdecimal() else None,
-        cells.get("added_at", ""),
+        cells.get("added_at", "")[: len("2026-01-31")],
         measure(cells.get("valence", "")),
         measure(cells.get("energy", "")),
     )

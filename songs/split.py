@@ -31,6 +31,7 @@ from songs.lookup import Lookup, LookupFailedError
 from songs.moods import choose, existing_folder, listed, write_lists
 from songs.paste import Pasted, SplitError, read_songs
 
+PATIENCE = 3600.0  # seconds that the command lets a service take; a playlist of thousands is asked for in minutes
 AT_ONCE = 2  # splits; a large table or a slow service must not take the site's threads
 COLUMNS = ("track_id", "title", "artist", "mood", "emotion", "confidence")  # what `playlists` and `check` read
 UNKNOWN = "unknown"
@@ -69,10 +70,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class Split:
-    """The songs in the order they came, and what went wrong."""
+    """The songs in the order they came, and what went wrong; `whole` unless a service did not answer for all."""
 
     placed: tuple[Placed, ...]
     troubles: tuple[str, ...] = ()
+    whole: bool = True
 
     @property
     def groups(self) -> dict[str, list[Placed]]:
@@ -110,7 +112,7 @@ class Splitter:
 
     def _split(self, pasted: Pasted, look_up: bool) -> Split:
         sounds: list[Sound | None] = [pasted.sounds.get(song) for song in pasted.songs]
-        troubles = list(pasted.faults)
+        troubles, trouble = list(pasted.faults), ""
         try:
             if self.table:
                 sounds = _filled(sounds, self.table.find(pasted.songs))
@@ -121,7 +123,7 @@ class Splitter:
             answers, trouble = self.lookup.find(missing)
             sounds = _filled(sounds, answers)
             troubles += [trouble] if trouble else []
-        return Split(tuple(self._placed(pasted.songs, sounds)), tuple(troubles))
+        return Split(tuple(self._placed(pasted.songs, sounds)), tuple(troubles), whole=not trouble)
 
     def places(self, tracks: Sequence[Track]) -> list[Place | None]:
         """Where songs lie, by their own list or by the table. A table that cannot be read is said in the log."""
@@ -205,11 +207,13 @@ def _run(options: argparse.Namespace) -> None:
     if table:
         table.check()
     text = sys.stdin.read() if str(options.file) == "-" else options.file.read_text(encoding="utf-8-sig")
-    lookup = Lookup(options.lookup) if options.lookup else None
+    lookup = Lookup(options.lookup, PATIENCE) if options.lookup else None
     split = Splitter(table, lookup).split(read_songs(text), look_up=True)
     if options.out:
         _write_out(options.out, as_csv(split))
-    written = _write(split, options.songs, options.append) if options.songs else []
+    if options.songs and not split.whole:
+        raise SplitError(f"{split.troubles[-1]}; the lists stay as they are")
+    written = _write(split, options.songs, options.append, options.file) if options.songs else []
     sys.stderr.writelines(f"{trouble}\n" for trouble in split.troubles)
     sys.stdout.writelines(f"{line}\n" for line in [*_lines(split), *written])  # once all is written: a pipe may close
 
@@ -217,8 +221,12 @@ def _run(options: argparse.Namespace) -> None:
 def _check_apart(out: Path, *sources: Path | None) -> None:
     """Raises SplitError where what is written would take the place of what is read."""
     for source in sources:
-        if source and source.exists() and out.exists() and out.samefile(source):
+        if source and out.exists() and _same(out, source):
             raise SplitError(f"--out {out}: that is what is read; choose another name, or it would be overwritten")
+
+
+def _same(path: Path, other: Path) -> bool:
+    return other.exists() and path.samefile(other)
 
 
 def _write_out(out: Path, text: str) -> None:
@@ -238,22 +246,25 @@ def _lines(split: Split) -> Iterator[str]:
         yield from (f"  {one.name}{f' ({one.confidence:.2f})' if one.confidence else ''}" for one in found)
 
 
-def _write(split: Split, folder: Path, append: bool) -> list[str]:
+def _write(split: Split, folder: Path, append: bool, source: Path) -> list[str]:
     """The lists of a folder from a split, and how each went; a song that has no id or no title can be in none.
 
-    What the lists say of a song already, its album and length say, stays.
+    What the lists say of a song already, its album and length say, stays. From one of the lists themselves songs
+    move: the others gain them, and it keeps those that belong in none.
     """
     known = {track.track_id: track for emotion in EMOTIONS for track in listed(list_of(folder, emotion))}
+    home = next((e for e in EMOTIONS if (path := list_of(folder, e)).exists() and _same(path, source)), None)
     songs, left = [], 0
     for i, one in enumerate(split.placed):
         try:
-            if one.emotion:
-                new = Track(one.song.track_id, one.song.title, one.song.artist, "", None, "")
-                track = known.get(new.track_id, new)
-                songs.append((one.emotion, (one.confidence, -i, track)))
+            if emotion := one.emotion or home:
+                new = one.song
+                track = known.get(new.track_id) or Track(new.track_id, new.title, new.artist, "", None, "")
+                songs.append((emotion, (one.confidence, -i, track)))
         except ValueError:
             left += 1
-    written = list(write_lists(choose(songs, len(songs) or 1), folder, append))
+    added = [emotion for emotion in EMOTIONS if append or (home and emotion != home)]
+    written = list(write_lists(choose(songs, len(songs) or 1), folder, added))
     if left:
         sys.stderr.write(f"{left} songs are in no list: a list needs a Spotify id and a title\n")
     return written

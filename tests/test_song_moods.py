@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -352,6 +353,34 @@ def test_only_the_first_faults_are_said(tmp_path: Path, capsys: pytest.CaptureFi
     assert (len(said), said[-1]) == (song_table.FAULTS_SAID + 1, "... and 30 more")
 
 
+def test_a_cell_with_line_ends_of_old_stays_one(moods: SongMoods, tmp_path: Path) -> None:
+    """A carriage return alone ends a line for whoever reads the table: its cell is in quotation marks."""
+    lyrics = "line one\rline two\rline three"
+    table = write(tmp_path / "t.csv", [[lyrics, "One", "A", *METAL], ["", "Two", "A", *METAL]])
+    label(table, tmp_path / "out.csv", moods)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [len(row) for row in rows] == [len(FEATURES) + 6] * 3
+    assert rows[1][0] == lyrics
+
+
+def test_what_is_written_goes_where_a_link_or_a_pipe_leads(moods: SongMoods, tmp_path: Path) -> None:
+    """A link stays one, permissions stay, and whoever reads a pipe gets the rows."""
+    table = write(tmp_path / "t.csv", [["", "One", "A", *METAL]])
+    real, link, pipe = (tmp_path / name for name in ("real.csv", "link.csv", "pipe"))
+    real.write_text("before")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    label(table, link, moods)
+    assert (link.is_symlink(), real.stat().st_mode & 0o777) == (True, 0o640)
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(pipe.read_text)
+        label(table, pipe, moods)
+        assert read.result(30) == real.read_text()
+    assert pipe.is_fifo()
+
+
 def test_a_mood_that_was_there_stays(moods: SongMoods, tmp_path: Path) -> None:
     """A table's own mood column is kept under another name, and a labelled table can be labelled again."""
     table = write(tmp_path / "songs.csv", [["mine", *METAL]], ["Mood", *FEATURES])
@@ -448,6 +477,28 @@ def test_playlists_as_a_process(tmp_path: Path) -> None:
     assert "\na note\n" in (tmp_path / "happy.csv").read_text()
     assert json.loads((tmp_path / "synced.json").read_text()) == {"sad": fetched}
     assert not (tmp_path / "fear.csv").exists()
+
+
+def test_playlists_say_how_many_more_faults_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twenty lines of faults would look like all of them."""
+    table = labelled(tmp_path / "t.csv", [(1, "Sun", "happy", 0.8)])
+    with table.open("a") as file:
+        file.write("short\n" * 50)
+    assert commands.main(["playlists", str(table), "--songs", str(tmp_path)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert (len(said), said[-1]) == (song_table.FAULTS_SAID + 1, "... and 30 more")
+
+
+def test_a_table_from_exportify_keeps_album_length_and_date(tmp_path: Path) -> None:
+    """Its columns have names of their own."""
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "Track URI,Track Name,Album Name,Artist Name(s),Duration (ms),Added At,emotion,confidence\n"
+        f"spotify:track:{1:022d},One,An album,A,233305,2024-01-02T03:04:05Z,happy,0.9\n"
+    )
+    assert commands.main(["playlists", str(table), "--songs", str(tmp_path)]) == 0
+    (track,) = read_tracks(tmp_path / "happy.csv")[0]
+    assert (track.album, track.duration_ms, track.added_at) == ("An album", 233305, "2024-01-02")
 
 
 def test_an_append_that_adds_nothing_changes_nothing(tmp_path: Path) -> None:
@@ -800,6 +851,30 @@ def test_lyrics_that_are_damaged_are_named(tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().err
     assert said.startswith(f"nothing was written: {lyrics} cannot be read to its end (")
     assert said.endswith("): mend it, or download it again\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "has no column track_id, artist, source, label_orig, "),
+        ("HEAD\n", "has no songs"),
+        ("HEAD\nROW\none,x,Song", ": row 3 is cut off: mend it, or download the table again"),
+        ("HEAD\nROW\none,x,Song,A,sad,9,0,0,0,0,0,0,0,0\n", ": row 3: "),
+    ],
+)
+def test_features_that_are_damaged_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    """A table that is empty, cut off or impossible ends the training in a sentence; so does a folder that is not."""
+    head = ",".join(["source", "track_id", "title", "artist", "label_orig", *FEATURES])
+    row = ",".join(["one", "x", "Song", "A", "sad", *map(str, BALLAD)])
+    audio = tmp_path / "audio.csv"
+    audio.write_text("\ufeff" + content.replace("HEAD", head).replace("ROW", row))
+    line = ["--audio", str(audio), "--lyrics", str(tmp_path / "lyrics.npz"), "--out"]
+    assert train_song_moods.main([*line, str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"nothing was written: {audio}{'' if said[0] == ':' else ' '}{said}")
+    assert train_song_moods.main([*line, str(tmp_path / "nowhere")]) == 1
+    assert f"there is no folder {tmp_path / 'nowhere'}: make it first" in capsys.readouterr().err
 
 
 @needs_music

@@ -29,13 +29,12 @@ from app import create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES
-from songs import lookup as lookup_module
 from songs.catalog import Catalog, Track, read_tracks, write_tracks
 from songs.features import FeaturesError, FeatureTable, Song, Sound, artists_in, id_in
 from songs.lift import SONGS, STEPS, Place, lift, own_places
-from songs.lookup import AT_ONCE, Lookup
+from songs.lookup import AT_ONCE, LONGEST, Lookup
 from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of
-from songs.split import UNKNOWN, Splitter
+from songs.split import PATIENCE, UNKNOWN, Splitter
 from songs.split import main as split_songs
 from tests.conftest import ROOT, eventually
 from tests.test_site import running
@@ -110,6 +109,34 @@ def test_titles_as_tables_write_them(tmp_path: Path, written: str, asked: str) -
     table = FeatureTable(write(tmp_path / "t.csv", [["", written, "A", *METAL]]))
     (found,) = table.find([Song(title=asked, artist="A")])
     assert (found is not None) == (asked != "Ft. Lauderdale")
+
+
+def test_a_table_that_nothing_can_be_read_from_says_so(tmp_path: Path) -> None:
+    """Measures from 0 to 100, and a quotation mark that swallows all that follows, would find no song in silence."""
+    percent = FeatureTable(write(tmp_path / "t.csv", [[track_id(1), "One", "A", *[100 * n for n in METAL]]]))
+    with pytest.raises(
+        FeaturesError, match=r"t\.csv: no row of it can be used; line 2: \w+ is '.*', not a number from"
+    ):
+        percent.check()
+    rows = [[track_id(n), f"Song {n}", "A", *METAL] for n in range(1, 3000)]
+    path = write(tmp_path / "q.csv", rows)
+    path.write_text(path.read_text().replace("Song 7,", '"Song 7,'))
+    table = FeatureTable(path)
+    table.check()
+    with pytest.raises(
+        FeaturesError, match=r"q\.csv: line 8 opens a quotation mark that is not closed: mend that line"
+    ):
+        table.find([Song(track_id(9))])
+
+
+def test_a_pasted_table_says_which_measures_are_none() -> None:
+    """A song whose measures cannot be is one without; a song that has none says nothing."""
+    head, good = f"id,title,artist,{','.join(FEATURES)}", ",".join(map(str, METAL))
+    bad = ",".join(["7", *map(str, METAL[1:])])
+    rows = [f"{track_id(1)},One,A,{good}", f"{track_id(2)},Two,A,{bad}", f"{track_id(3)},Three,A{',' * len(FEATURES)}"]
+    pasted = read_songs("\n".join([head, *rows]))
+    assert (len(pasted.songs), len(pasted.sounds)) == (3, 1)
+    assert pasted.faults == (f"Line 3: {FEATURES[0]} is '7', not a number from 0 to 1.",)
 
 
 @pytest.mark.parametrize(
@@ -370,17 +397,17 @@ def test_a_service_that_is_not_there() -> None:
     assert (found, trouble) == ([None], "127.0.0.1 cannot be reached (ConnectionError)")
 
 
-def test_a_split_has_its_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_has_its_time(service: Service) -> None:
     """When the time is over no further lot is asked for, and the next try goes on from there."""
-    monkeypatch.setattr(lookup_module, "LONGEST", -1)
-    assert Lookup(service.address).find([Song(track_id(1))])[1].startswith("127.0.0.1 is slow; the rest is asked")
+    trouble = Lookup(service.address, longest=-1).find([Song(track_id(1))])[1]
+    assert trouble.startswith("127.0.0.1 is slow; the rest is asked")
     assert service.asked == []
 
 
-def test_an_answer_that_dribbles_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pause", [0.05, 1.0])
+def test_an_answer_that_dribbles_is_not_waited_for(service: Service, pause: float) -> None:
     """The time of a split ends in the middle of an answer too, and what is asked then is asked again later."""
-    monkeypatch.setattr(lookup_module, "LONGEST", 0.3)
-    lookup, service.piece, service.pause = Lookup(service.address), 10, 0.05
+    lookup, service.piece, service.pause = Lookup(service.address, longest=0.3), 10, pause
     found, trouble = lookup.find([Song(track_id(1))])
     assert (found, trouble.startswith("127.0.0.1 is slow")) == ([None], True)
     service.pause = 0.0
@@ -524,6 +551,49 @@ def test_lists_that_are_split_anew_keep_what_they_say(tmp_path: Path) -> None:
     line = [tmp_path / "sad.csv", "--features", tmp_path / "features.csv", "--songs", tmp_path]
     assert split_songs([str(word) for word in line]) == 0
     assert [read_tracks(tmp_path / f"{emotion}.csv")[0] for emotion in ("angry", "sad")] == [songs[:1], songs[1:]]
+
+
+def test_a_list_that_is_split_in_its_folder_loses_no_song(tmp_path: Path) -> None:
+    """Songs move: the other lists gain them and keep their own, and what belongs in none stays."""
+    made_table(tmp_path / "features.csv")
+    songs = {n: Track(track_id(n), f"Song {n}", "A", "", None, "") for n in (1, 4, 7, 8, 9)}
+    write_tracks(tmp_path / "sad.csv", [songs[n] for n in (1, 4, 7, 8)])
+    write_tracks(tmp_path / "angry.csv", [songs[9]])
+    line = [tmp_path / "sad.csv", "--features", tmp_path / "features.csv", "--songs", tmp_path]
+    assert split_songs([str(word) for word in line]) == 0
+    lists = [[t.title for t in read_tracks(tmp_path / f"{emotion}.csv")[0]] for emotion in ("angry", "sad")]
+    assert lists == [["Song 9", "Song 1"], ["Song 4", "Song 7", "Song 8"]]
+
+
+def test_links_of_songs_that_a_list_has_get_into_lists(tmp_path: Path) -> None:
+    """A table of ids alone brings no title; the lists of the folder do."""
+    table = tmp_path / "ids.csv"
+    rows = [[track_id(n), *sound] for n, sound in enumerate(SOUNDS.values(), start=1)]
+    table.write_text("\n".join([f"id,{','.join(FEATURES)}", *(",".join(map(str, row)) for row in rows)]))
+    song = Track(track_id(1), "Known", "A", "Album", 180_000, "2024-01-01")
+    write_tracks(tmp_path / "happy.csv", [song])
+    (tmp_path / "mine.txt").write_text(f"https://open.spotify.com/track/{track_id(1)}\n")
+    line = [tmp_path / "mine.txt", "--features", table, "--songs", tmp_path]
+    assert split_songs([str(word) for word in line]) == 0
+    assert read_tracks(tmp_path / "angry.csv")[0] == [song]
+
+
+def test_a_service_that_fails_halfway_changes_no_list(
+    tmp_path: Path, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it did not answer for would be gone; the command lets it take longer than a visitor does."""
+    write_tracks(tmp_path / "angry.csv", [Track(track_id(n), f"Song {n}", "A", "", None, "") for n in range(60)])
+    before = (tmp_path / "angry.csv").read_bytes()
+    service.answers += [service.answer(f"/v1/audio-features?ids={track_id(1)}"), (500, {}, b"")]
+    words = [tmp_path / "angry.csv", "--lookup", service.address, "--songs", tmp_path]
+    line = [*map(str, words), "--out", str(tmp_path / "split.csv")]
+    assert split_songs(line) == 2
+    assert "127.0.0.1 answers 500; try again later; the lists stay as they are\n" in capsys.readouterr().err
+    assert (tmp_path / "angry.csv").read_bytes() == before
+    assert (tmp_path / "split.csv").read_text().count("\n") == 61
+    service.answers += [(429, {"Retry-After": str(int(LONGEST) + 5)}, b"")]
+    assert "asks to wait" in Lookup(service.address).find([Song(track_id(1))])[1]
+    assert LONGEST + 5 < PATIENCE
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -543,6 +543,38 @@ def test_a_dry_run_shows_and_writes_nothing(desk: Desk) -> None:
     assert "  - Someone: Old 4" in ran.out
     assert "  + Artist 1: Song 1" in ran.out
     assert {path: path.read_bytes() for path in desk.folder.iterdir()} == before
+
+
+def test_a_clock_that_was_far_ahead_does_not_keep_lists_from_being_fetched(desk: Desk) -> None:
+    """A date that is yet to come would be younger than all others until it has passed."""
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 1)))
+    assert desk.run("--if-older", "7d").code == 0
+    desk.fetched_days_ago(-3000)
+    assert "never fetched" in desk.run("status").out
+    assert desk.run("--if-older", "7d").out == "angry: 1 songs, the same as before\n"
+    assert "fetched 0 days ago" in desk.run("status").out
+
+
+def test_a_refresh_keeps_the_measures_that_a_list_has(desk: Desk) -> None:
+    """Spotify says none; what a table said of a song that stays is kept, and lifting a mood goes on."""
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
+    assert desk.run().code == 0
+    tracks = read_tracks(desk.folder / "angry.csv")[0]
+    write_tracks(desk.folder / "angry.csv", [replace(tracks[0], valence=0.25, energy=0.75)])
+    (desk.folder / "synced.json").unlink()
+    assert desk.run().out == "angry: 2 songs, 1 new, 0 gone\n"
+    after = read_tracks(desk.folder / "angry.csv")[0]
+    assert [(track.valence, track.energy) for track in after] == [(0.25, 0.75), (None, None)]
+
+
+def test_a_refresh_leaves_alone_what_others_are_writing(desk: Desk) -> None:
+    """Only unfinished lists of a run that was killed go; a table that is being labelled there is not one."""
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 1)))
+    ours, others = desk.folder / ".sad.csv.00ff00ff.part", desk.folder / ".labelled.csv.00ff00ff.part"
+    for part in (ours, others):
+        part.write_text("")
+    assert desk.run().code == 0
+    assert (ours.exists(), others.exists()) == (False, True)
 
 
 def test_if_older_is_quiet_while_the_lists_are_fresh(desk: Desk) -> None:
