@@ -187,10 +187,10 @@ class Listeners:
         return {"logged_in": known, "devices": devices, "told": words} | ({"csrf": self._csrf(secret)} if known else {})
 
     def _devices(self, secret: str) -> list[dict[str, Any]]:
-        """Where this person can hear a song; `active` is where Spotify is in use."""
+        """Where this person can hear a song."""
         found = self._ask(secret, lambda spotify: spotify.devices()).get("devices") or []
         return [
-            {"id": device["id"], "name": str(device.get("name") or "a device"), "active": bool(device.get("is_active"))}
+            {"id": device["id"], "name": str(device.get("name") or "a device")}
             for device in found
             if device.get("id") and not device.get("is_restricted")
         ]

@@ -209,7 +209,9 @@ function inWords(reading, faces) {
 }
 
 function inRate(wait) {
-  return wait > 1000 ? `read every ${Math.round(wait / 1000)} seconds` : `read ${Math.round(1000 / wait)} times a second`;
+  const [seconds, times] = [Math.round(wait / 1000), Math.round(1000 / wait)];
+  if (seconds > 1) return `read every ${seconds} seconds`;
+  return times > 1 ? `read ${times} times a second` : "read once a second";
 }
 
 /** The boxes and labels over the mirror; the words are not mirrored. */

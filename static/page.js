@@ -1,7 +1,7 @@
 // The page: which camera looks, when it starts and rests, what is seen, and the songs that follow it.
 
 import * as mine from "./mine.js";
-import { named, showBars, showMood } from "./mood.js";
+import { showBars, showMood } from "./mood.js";
 import * as server from "./server.js";
 import { $, sleep } from "./site.js";
 import { list, loadSongs, markChips } from "./songs.js";

@@ -225,12 +225,12 @@ function onArrow(event) {
   goal.focus();
 }
 
-/** Space pauses wherever it has no other meaning, and in the list, where Enter plays. */
+/** Space pauses wherever it has no other meaning: a button that has the focus is pressed by it. */
 function onSpace(event) {
   if (event.key !== " " || !frame || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, select, summary, button:not(.play)")) return;
-  event.preventDefault(); // at keyup too, or Firefox presses the button
-  if (event.type === "keydown" && !event.repeat) toggle();
+  if (event.target.closest("input, select, summary, button")) return;
+  event.preventDefault();
+  if (!event.repeat) toggle();
 }
 
 // -- the start -----------------------------------------------------------------------------------
@@ -241,6 +241,6 @@ $("toggle").addEventListener("click", toggle);
 $("next").addEventListener("click", next);
 $("unfold").addEventListener("click", () => unfold(!$("player").hasAttribute("data-whole")));
 $("close").addEventListener("click", onClose);
-for (const type of ["keydown", "keyup"]) document.addEventListener(type, onSpace);
+document.addEventListener("keydown", onSpace);
 addEventListener("message", hear);
 new MutationObserver(mark).observe($("songs"), { childList: true });

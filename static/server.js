@@ -1,7 +1,7 @@
 // The site's camera: its picture is a stream that all who watch share, its mood is asked for again and again.
 
 import { named } from "./mood.js";
-import { $, ask, inTurn, NO_ANSWER, Refusal, sleep } from "./site.js";
+import { $, ask, counted, inTurn, NO_ANSWER, Refusal, sleep } from "./site.js";
 
 const POLL = 400; // milliseconds between two looks at the state
 const SLOWEST_POLL = 8000;
@@ -23,7 +23,7 @@ const brush = Object.assign(document.createElement("canvas"), { width: 64, heigh
 
 export function watch(page) {
   screen = page;
-  openPicture();
+  retry();
   keepReading();
 }
 
@@ -37,8 +37,6 @@ export function release() {
   ask("/pause", { method: "POST" }).catch(() => {});
 }
 
-export const retry = openPicture;
-
 async function keepReading() {
   const mine = (round = Symbol("round"));
   let failures = 0;
@@ -49,6 +47,7 @@ async function keepReading() {
     if (lost) siteLost(state);
     else if (failures) siteFound();
     failures = lost ? failures + 1 : 0;
+    if (lacking && $("video").naturalWidth) lack("");
     if (!lost) show(state);
     if (!lost && standsStill(state.camera)) openAgain();
     await sleep(Math.min(POLL * 2 ** failures, SLOWEST_POLL));
@@ -64,11 +63,11 @@ function siteLost(error) {
 function siteFound() {
   screen.note("server", "");
   screen.note("songs", "");
-  openPicture();
+  retry();
 }
 
 function show({ reading, faces, camera, songs }) {
-  const pace = `${camera.source}, ${Math.round(camera.fps)} pictures a second`;
+  const pace = `${camera.source}, ${counted(Math.round(camera.fps), "picture")} a second`;
   screen.note("camera", camera.message);
   screen.show({ ...inWords(reading, faces, camera), reading: reading && { ...reading, songs }, pace });
 }
@@ -83,9 +82,14 @@ function inWords(reading, faces, camera) {
 
 // -- the picture ---------------------------------------------------------------------------------
 
+export function retry() {
+  lack("");
+  openPicture();
+}
+
+/** What is lacking stays said until there is a picture again. */
 function openPicture() {
   clearTimeout(retrying);
-  lack("");
   pictures += 1; // a new address: a browser may go on with the picture that was lost
   $("video").src = `/video_feed?n=${pictures}`;
   still.since = performance.now();

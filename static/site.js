@@ -1,6 +1,7 @@
 // What all modules of a page share: finding a part of it, and asking the site.
 
 const TIMEOUT = 5000; // milliseconds
+const SLOW = 30000; // of what may have to look through a long table first
 
 export const $ = (id) => document.getElementById(id);
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -16,8 +17,8 @@ export class Refusal extends Error {
 }
 
 /** A request, and its answer as JSON or text. A no of the site's is a Refusal; no answer is any other error. */
-export async function request(url, options) {
-  const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT), ...options });
+export async function request(url, { slow = false, ...options } = {}) {
+  const response = await fetch(url, { signal: AbortSignal.timeout(slow ? SLOW : TIMEOUT), ...options });
   if (!response.ok) throw new Refusal(response, await sentence(response));
   return isJson(response) ? response.json() : response.text();
 }
@@ -39,5 +40,8 @@ export function inTurn(job) {
   queue = answer.catch(() => {});
   return answer;
 }
+
+/** A count and its noun: 1 song, 2 songs. */
+export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 export const ask = (url, options) => inTurn(() => request(url, options));

@@ -1,7 +1,7 @@
 // The song list: fetched, swapped without losing the reader's place, announced.
 
 import { named } from "./mood.js";
-import { $, ask } from "./site.js";
+import { $, ask, counted } from "./site.js";
 
 let asked = 0;
 
@@ -16,7 +16,7 @@ export function list() {
  */
 export async function loadSongs(url, following = false) {
   const mine = (asked += 1);
-  const fragment = await ask(url, { headers: { Accept: "text/html" } }).catch(() => null);
+  const fragment = await ask(url, { headers: { Accept: "text/html" }, slow: true }).catch(() => null);
   if (mine !== asked) return null;
   if (fragment === null) return false;
   const fresh = new DOMParser().parseFromString(fragment, "text/html").querySelector(".list");
@@ -55,5 +55,5 @@ export function markChips(chosen) {
 function announce() {
   const { emotion, count, lifted } = list();
   const mood = lifted ? `From ${emotion} to happy` : named(emotion || "No mood yet");
-  $("announce").textContent = emotion ? `${mood}. ${count} ${count === "1" ? "song" : "songs"}.` : `${mood}.`;
+  $("announce").textContent = emotion ? `${mood}. ${counted(Number(count), "song")}.` : `${mood}.`;
 }

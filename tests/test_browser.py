@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -361,6 +362,74 @@ def test_a_camera_that_may_not_be_watched_is_said(page: Any) -> None:
     assert eventually(lambda: len(links(page)) >= 40)
 
 
+WALL = {"source": "wall", "status": "live", "message": "", "fps": 30}
+NOBODY: dict[str, Any] = {"reading": None, "faces": [], "camera": WALL, "sequence": 1, "songs": None}
+
+
+def test_a_full_site_is_said_once(page: Any) -> None:
+    """While as many watch as it serves, the page tries again by itself, and neither sentence nor focus moves."""
+    tried: list[str] = []
+
+    def refuse(route: Any) -> None:
+        tried.append(route.request.url)
+        route.fulfill(status=503, json={"error": "As many watch as can."})
+
+    def tried_often() -> bool:
+        page.clock.run_for(1000)
+        return len([url for url in tried if "?n=" in url]) >= 3
+
+    page.route("**/video_feed*", refuse)
+    page.route("**/state", lambda route: route.fulfill(json=NOBODY))
+    page.clock.install()
+    page.locator("#start").click()
+    assert eventually(lambda: page.locator("#notice").inner_text() == "As many watch as can.")
+    page.locator("#retry").focus()
+    watch = "window.said = []; new MutationObserver(() => said.push(1)).observe(notice, { childList: true })"
+    page.evaluate(f"{{ const notice = document.getElementById('notice'); {watch} }}")
+    assert eventually(tried_often, 60)
+    assert page.evaluate("[said.length, document.activeElement.id]") == [0, "retry"]
+    page.unroute("**/video_feed*")
+    page.route("**/video_feed*", lambda route: route.fulfill(**still_stream()))
+    assert eventually(lambda: tried_often() and page.locator("#notice").inner_text() == "", 30)
+
+
+@pytest.mark.parametrize(
+    "message", ["", "no picture from rtsp://192.168.1.20:554/Streaming/Channels/101 for 9 seconds"]
+)
+def test_the_name_of_a_camera_stays_in_its_column(browser: Any, site: Site, message: str) -> None:
+    """An address or a path as long as they come makes no page scroll sideways, and says how often it is read."""
+    source = f"/home/somebody/{'a-folder-of-films/' * 6}film.mp4"
+    context = browser.new_context(viewport={"width": 320, "height": 700})
+    page = context.new_page()
+    state = NOBODY | {"camera": WALL | {"source": source, "message": message, "fps": 0.9}}
+    page.route("**/state", lambda route: route.fulfill(json=state))
+    page.route("**/video_feed*", lambda route: route.fulfill(**still_stream()))
+    page.goto(site.address)
+    page.locator("#start").click()
+    shown = page.locator("#notice" if message else "#pace")
+    assert eventually(lambda: shown.inner_text()[1:].endswith(message[1:] or "film.mp4, 1 picture a second"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    context.close()
+
+
+def test_songs_that_take_long_are_waited_for(browser: Any, site: Site) -> None:
+    """A lift may look through a table of a million songs first: that takes longer than any other answer may."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script("const real = AbortSignal.timeout; AbortSignal.timeout = (time) => real(time / 20);")
+    page.goto(f"{site.address}/?emotion=sad")
+
+    def take_long(route: Any) -> None:
+        time.sleep(0.5)  # of ten seconds a twentieth
+        route.continue_()
+
+    page.route("**/songs*", take_long)
+    page.locator("#lift").check()
+    assert eventually(lambda: page.locator("#songs .list[data-lifted]").count() == 1)
+    assert page.locator("#lift").is_checked()
+    context.close()
+
+
 def still_stream() -> dict[str, Any]:
     """An answer that begins a stream, shows one picture and ends."""
     jpeg = cv2.imencode(".jpg", demo_frame(0))[1].tobytes()
@@ -386,8 +455,6 @@ def test_what_stands_still_is_opened_ever_more_seldom(page: Any) -> None:
     """A picture in which nothing moves may be lost or show a wall: in a minute of polls it is opened a few times."""
     opened: list[str] = []
     asked: list[str] = []
-    live = {"source": "wall", "status": "live", "message": "", "fps": 30}
-    state: dict[str, Any] = {"reading": None, "faces": [], "camera": live, "sequence": 1, "songs": None}
 
     def show_wall(route: Any) -> None:
         opened.append(route.request.url)
@@ -395,7 +462,7 @@ def test_what_stands_still_is_opened_ever_more_seldom(page: Any) -> None:
 
     def say_live(route: Any) -> None:
         asked.append(route.request.url)
-        route.fulfill(json=state)
+        route.fulfill(json=NOBODY)
 
     def a_minute_has_passed() -> bool:
         page.clock.run_for(200)
@@ -537,7 +604,10 @@ def test_next_is_the_following_song_of_the_list_on_the_page(listener: Listener) 
 
 
 def test_the_list_by_keyboard(listener: Listener) -> None:
-    """Arrows walk through the list, Enter plays, space pauses and resumes; none of it scrolls or presses twice."""
+    """Arrows walk through the list, Enter and space press what they stand on, space elsewhere pauses and resumes.
+
+    None of it scrolls or presses twice.
+    """
     songs, keyboard = listener.list(), listener.page.keyboard
     listener.page.locator("#songs .play").nth(0).focus()
     for key in ("ArrowUp", "ArrowDown", "ArrowDown"):
@@ -547,10 +617,14 @@ def test_the_list_by_keyboard(listener: Listener) -> None:
     assert eventually(lambda: listener.hears() == songs[2])
     keyboard.press("Space")
     assert eventually(lambda: not listener.sounds())
-    keyboard.press("ArrowDown")
+    keyboard.press("ArrowRight")
     keyboard.press("Space")
     assert eventually(lambda: listener.hears() == songs[2])
     assert listener.commands() == ["load_complete_ack", "play", "toggle", "toggle"]
+    keyboard.press("ArrowLeft")
+    keyboard.press("ArrowDown")
+    keyboard.press("Space")
+    assert eventually(lambda: listener.hears() == songs[3])
     keyboard.press("ArrowRight")
     assert listener.page.evaluate("document.activeElement.href").endswith(songs[3])
     keyboard.press("ArrowUp")

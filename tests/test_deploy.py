@@ -210,6 +210,19 @@ def test_a_killed_machine_costs_a_visitor_one_frame_at_most(front: Front, sites:
     assert front.ask("GET", "/")[0] == 200
 
 
+def test_what_pages_ask_all_the_time_is_not_logged(front: Front) -> None:
+    """A line for each picture would fill a disk; a line for each page says who came, one for each refusal why."""
+
+    def count(path: str) -> int:
+        return front.log.read_text().count(f" {path} ")
+
+    before = {path: count(path) for path in ("/recognize", "/state", "/songs")}
+    for method, path in (("POST", "/recognize?still=1"), ("GET", "/state"), ("GET", "/songs?emotion=sad")):
+        assert front.ask(method, path, FACE if method == "POST" else b"", **JPEG)[0] in (200, 403)
+    assert eventually(lambda: count("/songs") > before["/songs"])
+    assert (count("/recognize"), count("/state")) == (before["/recognize"], before["/state"])
+
+
 def test_too_much_from_one_address_is_refused_in_words(front: Front) -> None:
     """Pictures: 429 with Retry-After; a photo of more than 15 MB: 413; both in JSON, as the site itself would."""
     with closing(front.connection()) as line:
@@ -339,12 +352,13 @@ def test_the_image_has_no_tensorflow() -> None:
 
 
 def test_compose_turns_the_ports_into_machines() -> None:
-    """What compose does to nginx.conf names its own two services."""
+    """What compose does to nginx.conf names its own two services, and where it keeps no file for ever."""
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     (change,) = re.findall(r"sed '([^']+)'", text)
     done = subprocess.run(["sed", change, DEPLOY / "nginx.conf"], capture_output=True, text=True, check=True).stdout
     servers = re.findall(r"^    server (\S+) ", done, re.MULTILINE)
     assert servers == ["site-1:5000", "site-2:5000"]
+    assert set(re.findall(r"access_log (\S+)", done)) == {"/dev/stdout", "off;"}
     assert all(re.search(rf"^  {server.partition(':')[0]}:", text, re.MULTILINE) for server in servers)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import cv2
@@ -548,10 +549,24 @@ def test_a_queue_that_would_take_too_long_is_not_joined() -> None:
     assert post(app.test_client(), picture()).status_code == 200
 
 
+def test_who_sends_photos_slowly_keeps_nobody_else_from_sending_one(client: FlaskClient) -> None:
+    """Of six places for photos on their way one address has three; another one's photo is judged meanwhile."""
+    limits: Limits = client.application.extensions["visage_limits"]
+    large = picture(grey_frame(size=(2000, 2000)), ".png")
+    with ExitStack() as slow:
+        for _ in range(3):
+            slow.enter_context(limits.photos.place("127.0.0.1"))
+        refused = post(client, large, "image/png")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert "3 photos from your address" in refused.json["error"]
+        assert post(client, large, "image/png", environ_base={"REMOTE_ADDR": "192.0.2.1"}).status_code == 200
+    assert post(client, large, "image/png").status_code == 200
+
+
 def test_large_photos_wait_for_each_other_and_not_too_many(client: FlaskClient) -> None:
     """One large picture is decoded at a time, six may be on their way, and frames are served meanwhile."""
     limits: Limits = client.application.extensions["visage_limits"]
-    places = [limits.photos.place() for _ in range(6)]
+    places = [limits.photos.place(f"192.0.2.{n}") for n in range(6)]
     for place in places:
         place.__enter__()
     large = picture(grey_frame(size=(2000, 2000)), ".png")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
 WAITING = 24  # frames that may wait in one process; a thread each
 PHOTOS = 6  # in memory at once
+PHOTOS_EACH = 3  # of them from one address: who sends slowly keeps others from sending no photo
 
 
 class BusyError(Exception):
@@ -19,12 +21,14 @@ class BusyError(Exception):
 class Lane:
     """Work of one kind, one piece at a time. Who would wait for more than `patience` seconds is refused at once.
 
-    At most `most` are inside, waiting or at work. What a piece takes is the mean of the last ones.
+    At most `most` are inside, waiting or at work, `each` of them of one sender. What a piece takes is the mean of the
+    last ones.
     """
 
-    def __init__(self, patience: float, most: int) -> None:
-        self.patience, self.most = patience, most
+    def __init__(self, patience: float, most: int, each: int | None = None) -> None:
+        self.patience, self.most, self.each = patience, most, each or most
         self._turn, self._count = Lock(), Lock()
+        self._senders: Counter[str] = Counter()
         self._inside, self._takes = 0, 0.0
 
     def check(self) -> None:
@@ -33,16 +37,20 @@ class Lane:
             raise BusyError("many people are here at the moment: try again in a second")
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue; BusyError when there is none."""
+    def place(self, sender: str) -> Iterator[None]:
+        """A place in the queue; BusyError when there is none, or when its sender has enough."""
         with self._count:
             self.check()
+            if self._senders[sender] >= self.each:
+                raise BusyError(f"{self.each} photos from your address are on their way: try again in a second")
+            self._senders[sender] += 1
             self._inside += 1
         try:
             yield
         finally:
             with self._count:
                 self._inside -= 1
+                self._senders -= Counter([sender])  # and who has none is forgotten
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -62,12 +70,12 @@ class Limits:
         from limits.strategies import FixedWindowRateLimiter
 
         self.rate = rate
-        self.frames, self.photos = Lane(patience=0.1, most=WAITING), Lane(patience=4.0, most=PHOTOS)
+        self.frames, self.photos = Lane(patience=0.1, most=WAITING), Lane(patience=4.0, most=PHOTOS, each=PHOTOS_EACH)
         self._item, self._hits = RateLimitItemPerSecond(rate), FixedWindowRateLimiter(MemoryStorage())
 
-    def count(self, address: str) -> None:
-        """One more picture from `address`; BusyError when it has sent too many."""
-        if self.rate and not self._hits.hit(self._item, household(address)):
+    def count(self, sender: str) -> None:
+        """One more picture of a household; BusyError when it has sent too many."""
+        if self.rate and not self._hits.hit(self._item, sender):
             raise BusyError(f"more than {self.rate} pictures a second come from your address: try again in a second")
 
 

@@ -12,7 +12,7 @@ from flask import Request, abort, current_app, request
 from werkzeug.exceptions import ClientDisconnected, TooManyRequests
 
 from model.emotions import Reading
-from web.lanes import BusyError, Limits
+from web.lanes import BusyError, Limits, household
 from web.services import current_services
 
 if TYPE_CHECKING:
@@ -40,16 +40,17 @@ def read_picture(look: Callable[[Still], Seen]) -> tuple[Still, Seen]:
 
     limits: Limits = current_app.extensions["visage_limits"]
     with _refused_in_words(), ExitStack() as places:
-        limits.count(request.remote_addr or "")
+        sender = household(request.remote_addr or "")
+        limits.count(sender)
         large = _length() > LARGE_BYTES
         if large:
-            places.enter_context(limits.photos.place())  # before it is in memory
+            places.enter_context(limits.photos.place(sender))  # before it is in memory
         else:
             limits.frames.check()
         content = _content()
         slow = read_header(content).pixels > LARGE_PIXELS
         if not large:
-            places.enter_context((limits.photos if slow else limits.frames).place())
+            places.enter_context((limits.photos if slow else limits.frames).place(sender))
         if slow:
             with limits.photos.turn():
                 still = decode_still(content)
