@@ -157,7 +157,7 @@ class FeatureTable:
                     if sound := sound_in(row, columns, wanted):
                         yield sound
                     elif row and faults == []:
-                        faults.append(f"line {rows.line_num}: {fault_in(row, columns)}")
+                        faults.append(f"line {rows.line_num}: {fault_in(row, columns) or 'it has no measures'}")
         except csv.Error as error:
             raise FeaturesError(f"{self._path}: its first line is no header: {error}") from None
         except FeaturesError as error:
@@ -215,10 +215,12 @@ def sound_in(row: Sequence[str], columns: Mapping[str, int], wanted: Wanted | No
 
 
 def fault_in(row: Sequence[str], columns: Mapping[str, int]) -> str:
-    """What is wrong with the features of a row, or ""."""
+    """What is wrong with the features of a row; "" when nothing is, or when it has none."""
     if len(row) <= max(columns.values()):
         return "too few columns"
-    return next((fault for name in FEATURES if (fault := fault_of(name, row[columns[name]]))), "")
+    texts = [row[columns[name]].strip() for name in FEATURES]
+    faults = (fault for name, text in zip(FEATURES, texts, strict=True) if (fault := fault_of(name, text)))
+    return next(faults, "") if any(texts) else ""
 
 
 def id_in(text: str) -> str:

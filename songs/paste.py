@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from model.song_moods import FEATURES
 from songs.catalog import Track
 from songs.features import FeaturesError, Song, Sound, columns_of, fault_in, id_in, song_columns, song_in, sound_in
 
@@ -129,8 +128,8 @@ def _from_table(text: str) -> Pasted:
             song = song_in(row, columns) if len(row) >= len(header) else Song()
             if song.keys:
                 songs[song] = songs.get(song) or (sound_in(row, columns) if sounding else None)
-                if sounding and not songs[song] and any(row[columns[name]].strip() for name in FEATURES):
-                    faults.append(f"Line {rows.line_num}: {fault_in(row, columns)}.")
+                if sounding and not songs[song] and (fault := fault_in(row, columns)):
+                    faults.append(f"Line {rows.line_num}: {fault}.")
             elif any(map(str.strip, row)):
                 faults.append(f"Line {rows.line_num}: it has no song in it.")
     except csv.Error as error:
