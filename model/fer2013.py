@@ -141,15 +141,24 @@ def _emotion_of(path: PurePosixPath) -> Emotion | None:
 
 
 def _in_folder(folder: str | None, files: Iterable[File], source: Path) -> Iterator[tuple[str, Emotion, bytes]]:
-    """The files of the emotions that stand in folders of this (lower-case) name."""
-    unknown: set[str] = set()
-    for path, read in files:
-        emotion = _emotion_of(path)
-        if not emotion:
-            unknown.add(path.parent.name or ".")
-        elif path.parent.parent.name.casefold() == folder:
+    """The files of the emotions that stand in folders of this (lower-case) name.
+
+    Where PublicTest and PrivateTest lie in one folder, as in copies whose `test/` has 7,178 pictures, PrivateTest is
+    left out; alone it is read.
+    """
+    named = [(path, _emotion_of(path), read) for path, read in files]
+    ours = [one for one in named if one[1] and one[0].parent.parent.name.casefold() == folder]
+    public, private = (
+        sum(path.name.casefold().startswith(split) for path, _, _ in ours)
+        for split in (USAGES["test"].casefold(), SET_ASIDE)
+    )
+    if public and private:
+        logger.warning("%s: left out %d pictures of PrivateTest, which lie beside PublicTest's", source, private)
+        ours = [one for one in ours if not one[0].name.casefold().startswith(SET_ASIDE)]
+    for path, emotion, read in ours:
+        if emotion:
             yield str(path), emotion, read()
-    if unknown:
+    if unknown := {path.parent.name or "." for path, emotion, _ in named if not emotion}:
         logger.warning("%s: folders that are none of the seven emotions, left out: %s", source, sorted(unknown))
 
 

@@ -89,6 +89,7 @@ def load_ballot(path: Path, names: tuple[str, ...]) -> Ballot:
     if not ballot.listed.any():
         raise DataError(
             f"{path} has no votes for any of these pictures: their names must be FER2013's, as in {names[0]}"
+            " (the table as FER+ publishes it goes with fer2013.csv)"
         )
     return ballot
 
@@ -103,12 +104,16 @@ def _key(name: str) -> tuple[str, ...]:
 
 
 def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:
-    """Votes by the picture's label and name."""
+    """Votes by the picture's label and name.
+
+    The table as FER+ publishes it (fer2013new.csv) names no label; its lines are those of fer2013.csv.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
-            if not rows.fieldnames or not {"file", *COLUMNS} <= set(rows.fieldnames):
-                raise DataError(f"{path} is no FER+ table: it needs the columns file, {', '.join(COLUMNS)}")
+            columns = set(rows.fieldnames or ())
+            if not columns >= set(COLUMNS) or not columns & {"file", "Usage"}:
+                raise DataError(f"{path} is no FER+ table: it needs the columns file (or Usage), {', '.join(COLUMNS)}")
             return dict(_entry(row, path, line) for line, row in enumerate(rows, start=2))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}): give the FER+ votes as ferplus.csv") from error
@@ -116,8 +121,9 @@ def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:
 
 def _entry(row: dict[str, str], path: Path, line: int) -> tuple[tuple[str, ...], np.ndarray]:
     try:
-        return _key(row["file"]), np.array([int(row[column]) for column in COLUMNS])
-    except (ValueError, TypeError) as error:
+        name = row["file"] if "file" in row else f"{row['Usage'].strip()}_{line}"
+        return _key(name), np.array([int(row[column]) for column in COLUMNS])
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} line {line} is broken ({error}): restore the file, or mend or delete the line"
         ) from error

@@ -176,6 +176,17 @@ def test_a_split_is_one_folder(tmp_path: Path, folders: tuple[str, ...], train: 
             fer2013.load(tmp_path, "test")
 
 
+def test_two_splits_in_one_folder_are_told_apart_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Copies of FER2013 keep PrivateTest beside PublicTest under test/; by itself it is what somebody measures on."""
+    for i, name in enumerate(("PublicTest_1.png", "PrivateTest_2.png", "PrivateTest_3.png")):
+        (tmp_path / "test" / "sad").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "test" / "sad" / name), picture(i))
+    assert fer2013.load(tmp_path, "test").names == ("test/sad/PublicTest_1.png",)
+    assert "left out 2 pictures of PrivateTest" in caplog.text
+    (tmp_path / "test" / "sad" / "PublicTest_1.png").unlink()
+    assert len(fer2013.load(tmp_path, "test")) == 2
+
+
 @pytest.mark.parametrize(("folders", "named"), [(("train", "Prueba"), "Prueba/"), (("", "test"), "./")])
 def test_a_folder_of_no_known_split_is_named(tmp_path: Path, folders: tuple[str, ...], named: str) -> None:
     """Beside other splits a folder could be either: it is asked what it is, rather than read as both."""
@@ -247,6 +258,20 @@ def test_a_csv_row_of_no_split_is_named(tmp_path: Path, caplog: pytest.LogCaptur
     path.write_text("\n".join(["emotion,pixels,Usage", *rows[1:3]]))
     with pytest.raises(fer2013.DataError, match="expected rows whose Usage is PublicTest"):
         fer2013.load(path, "test")
+
+
+def test_votes_as_fer_plus_publishes_them_go_by_lines(tmp_path: Path) -> None:
+    """fer2013new.csv names no label: its lines are those of fer2013.csv, also after a row that is broken."""
+    data, votes, pixels = tmp_path / "fer2013.csv", tmp_path / "fer2013new.csv", " ".join(["7"] * 2304)
+    rows = [f"3,{pixels},Training", "3,7 7,Training", f"4,{pixels},PublicTest", f"0,{pixels},Training"]
+    data.write_text("\n".join(["emotion,pixels,Usage", *rows]))
+    seen = [("Training", "happiness"), ("Training", "fear"), ("PublicTest", "sadness"), ("Training", "anger")]
+    counts = [",".join("10" if column == one else "0" for column in COLUMNS) for _, one in seen]
+    published = [f"{usage},fer{i:07d}.png,{counts[i]}" for i, (usage, _) in enumerate(seen)]
+    votes.write_text("\n".join([f"Usage,Image name,{','.join(COLUMNS)}", *published]))
+    ballots = {split: load_ballot(votes, fer2013.load(data, split).names).counts for split in ("train", "test")}
+    named = {split: [COLUMNS[row.argmax()] for row in ballot] for split, ballot in ballots.items()}
+    assert named == {"train": ["happiness", "anger"], "test": ["sadness"]}
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty", "broken.zip", "other.csv"])
