@@ -459,6 +459,18 @@ def test_a_stranger_is_told_to_log_in(browser: Browser, spotify: FakeSpotify) ->
 # -- playing
 
 
+def test_a_site_that_cannot_keep_a_login_says_so(
+    browser: Browser, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In an image that cannot be written, or on a full disk: a sentence for the visitor, the reason in the log."""
+    settings.token_cache.parent.mkdir(parents=True, exist_ok=True)
+    settings.token_cache.parent.joinpath("logins").write_text("in the way")
+    refused = browser.client.get("/spotify/login")
+    assert refused.status_code == 503
+    assert "This site cannot keep a login at the moment" in refused.text
+    assert "logins cannot be kept: " in caplog.text
+
+
 def test_a_song_goes_to_the_active_device_or_the_one_chosen(ann: Browser, spotify: FakeSpotify) -> None:
     """Each song is sent once, to where the person said."""
     assert ann.state()["devices"] == [

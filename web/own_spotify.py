@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from threading import BoundedSemaphore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 COOKIE = "visage_listener"  # a secret that names a login; never a token
 BEGUN = "visage_login"  # the secret of a login that Spotify has not answered yet
 MOST_WAITING = 6  # for Spotify at a time, so that one that hangs leaves the page its threads
+logger = logging.getLogger(__name__)
 
 
 def add_routes(app: Flask) -> None:
@@ -92,7 +94,8 @@ ROUTES: dict[str, tuple[str, Callable[[], ResponseReturnValue]]] = {
 
 
 def _in_line(view: Callable[[], ResponseReturnValue], places: BoundedSemaphore) -> Callable[[], ResponseReturnValue]:
-    """The view, while there is a place to wait for Spotify."""
+    """The view, while there is a place to wait for Spotify, and for tokens on the disk."""
+    from songs.player import PlayerError
 
     @wraps(view)
     def waiting() -> ResponseReturnValue:
@@ -100,6 +103,9 @@ def _in_line(view: Callable[[], ResponseReturnValue], places: BoundedSemaphore) 
             abort(503, description="Spotify takes long to answer at the moment: try again in a while")
         try:
             return view()
+        except OSError as error:
+            logger.warning("logins cannot be kept: %s: %s", error.filename, error.strerror)
+            raise PlayerError("This site cannot keep a login at the moment: tell whoever runs it.", 503) from None
         finally:
             places.release()
 
