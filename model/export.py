@@ -29,7 +29,7 @@ from model.figures import Report, expected_calibration_error, report
 from model.mirror import tie
 from model.network import build_network, load_trained, with_probabilities
 from model.recognizer import WEIGHTS, KerasClassifier, LiteRTClassifier, classify_in_batches
-from model.train import Settings, digest, weights_of
+from model.train import Settings, blended, digest, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -164,9 +164,12 @@ def check_golden(folder: Path) -> None:
 
 
 def norm_pictures(data: Path, settings: Settings) -> np.ndarray:
-    """NORM_PICTURES training pictures (n, 48, 48, 1) float32, changed as in training."""
+    """NORM_PICTURES training pictures (n, 48, 48, 1) float32, changed and blended as in training."""
     pixels, rng = fer2013.load(data, "train").pixels, np.random.default_rng(settings.seed)
-    return augment(rng.permutation(pixels)[:NORM_PICTURES], rng, settings.augmentation)[..., None].astype(np.float32)
+    chosen = rng.permutation(pixels)[:NORM_PICTURES]
+    pictures = augment(chosen, rng, settings.augmentation)[..., None].astype(np.float32)
+    nothing = np.empty((len(pictures), 0))
+    return blended(pictures, nothing, settings.mixup, rng)[0] if settings.mixup else pictures
 
 
 def export(

@@ -17,6 +17,7 @@ Frame = np.ndarray
 """A picture: height x width x 3, BGR, uint8."""
 
 CROP_SIZE = 48
+SAME = 0.3  # overlap from which on two boxes, of one frame and the next, are of one face
 UPRIGHT = 8.0  # degrees of roll that the network bears better than straightening, which is never exact
 CROP_SHARE = 1.12  # side of what the network reads, of the root of a box's area
 
@@ -115,11 +116,14 @@ class FaceTracker:
             self._since_scan += 1
             return []
         self._seen.append(self._look(frame))
-        known = [box for boxes in reversed(self._seen) for box in boxes]
         confirmed: list[Box] = []
-        for box in known:
-            if _best_match(box, confirmed) is None and self._times_seen(box) >= self.CONFIRM:
+        told: list[Box] = []  # where those confirmed are and were: one that moves is one all the same
+        for box in (box for boxes in reversed(self._seen) for box in boxes):
+            known = _best_match(box, told) is not None
+            if not known and self._times_seen(box) >= self.CONFIRM:
                 confirmed.append(box)
+            if known or box in confirmed:
+                told.append(box)
         self._shown = sorted((self._steadied(box) for box in confirmed), key=lambda box: -box.area)
         return list(self._shown)
 
@@ -181,16 +185,21 @@ def _crop(grey: np.ndarray, box: Box) -> np.ndarray:
     return cv2.warpAffine(part, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def main_face(faces: Sequence[Face], last: Box | None) -> Face | None:
-    """The face that the reading follows: the one at `last` while it is there, else the largest."""
+def main_face(faces: Sequence[Face], last: Box | None, others: Sequence[Box] = ()) -> Face | None:
+    """The face that the reading follows: the one at `last`, or the largest of those that are not where `others` were.
+
+    Who was chosen may have moved far, but is none of those who stand where they stood: then None.
+    """
     if last is not None:
         followed = _best_match(last, [face.box for face in faces])
         if followed is not None:
             return next(face for face in faces if face.box == followed)
-    return max(faces, key=lambda face: face.box.area, default=None)
+    elsewhere = [box for box in others if last is None or box.overlap(last) < SAME]
+    strangers = [face for face in faces if last is None or _best_match(face.box, elsewhere) is None]
+    return max(strangers, key=lambda face: face.box.area, default=None)
 
 
-def _best_match(box: Box, boxes: Sequence[Box], least: float = 0.3) -> Box | None:
-    """The box of `boxes` that overlaps `box` most, if by `least` or more."""
+def _best_match(box: Box, boxes: Sequence[Box]) -> Box | None:
+    """The box of `boxes` that overlaps `box` most, if by SAME or more."""
     best = max(boxes, key=box.overlap, default=None)
-    return best if best is not None and box.overlap(best) >= least else None
+    return best if best is not None and box.overlap(best) >= SAME else None

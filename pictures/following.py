@@ -6,19 +6,20 @@ A camera's are in a Follower, a visitor's in a value that somebody else keeps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 
 from model.demo import demo_frame
 from model.emotions import Emotion, Prediction, Reading, Smoothing, blend, described, read
-from model.faces import Box, Face, Frame, main_face
+from model.faces import SAME, Box, Face, Frame, main_face
 from model.recognizer import Recognizer
 
 Place = tuple[float, float, float, float]
 """A box as shares of its picture's width and height: x, y, width, height."""
 
+MISSED = 1.0  # seconds for which a chosen face that is not found is waited for; a hand, or a look aside
 LOOK_EVERY = 10  # frames of a visitor's from one look at the whole picture to the next
 MOST_NEAR = 4  # faces that are looked for where they were; of more, all are looked for everywhere
 
@@ -67,7 +68,7 @@ def seen_as_json(faces: Sequence[SeenFace], reading: Reading | None, size: tuple
 class Follower:
     """Folds the faces of one frame after another into a reading each, and one for the chosen face.
 
-    The chosen face is the largest until it is gone. Used by one thread.
+    The chosen face is the largest until it is gone for MISSED. Used by one thread.
     """
 
     def __init__(self, rules: Smoothing) -> None:
@@ -78,18 +79,22 @@ class Follower:
 
     def follow(self, faces: Sequence[Face], at: float) -> None:
         """Take in the faces of the frame taken at the clock time `at` (seconds)."""
-        chosen = main_face(faces, self._chosen)
-        seen = chosen.prediction if chosen else None
-        self.reading = read(self.reading, seen, at, self._rules)
+        chosen, another = _choice(faces, self._chosen, [known.box for known in self.faces], self.reading, at)
+        own = self._before(chosen.box) if chosen and another else None
+        self.reading = _read_on(self.reading, chosen, at, self._rules, another, own)
         if chosen or self.reading is None:
             self._chosen = chosen.box if chosen else None
         self.faces = tuple(self._seen(face, face is chosen, at) for face in faces)
 
+    def _before(self, box: Box) -> Reading | None:
+        """What was read before on the face that is at `box` now."""
+        last = max(self.faces, key=lambda known: known.box.overlap(box), default=None)
+        return last.reading if last and last.box.overlap(box) > SAME else None
+
     def _seen(self, face: Face, chosen: bool, at: float) -> SeenFace:
         if chosen and self.reading:
             return SeenFace(face.box, self.reading)
-        last = max(self.faces, key=lambda known: known.box.overlap(face.box), default=None)
-        before = last.reading if last and last.box.overlap(face.box) > 0.3 else None
+        before = self._before(face.box)
         return SeenFace(face.box, read(before, face.prediction, at, self._rules) or Reading(face.prediction, at))
 
 
@@ -140,16 +145,39 @@ def follow(
     """
     size = frame.shape[1], frame.shape[0]
     at = max(at, last.reading.at) if last.reading else at  # another machine's clock may be ahead
-    scan = last.since + 1 >= LOOK_EVERY
-    faces = recognizer.for_films().recognize(frame, () if scan else [_box_at(place, size) for place in last.near])
-    chosen = main_face(faces, _box_at(last.chosen, size) if last.chosen else None)
-    reading = read(last.reading, chosen.prediction if chosen else None, at, rules)
+    scan, near = last.since + 1 >= LOOK_EVERY, [_box_at(place, size) for place in last.near]
+    faces = recognizer.for_films().recognize(frame, () if scan else near)
+    chosen, another = _choice(faces, _box_at(last.chosen, size) if last.chosen else None, near, last.reading, at)
+    reading = _read_on(last.reading, chosen, at, rules, another)
     seen = tuple(
         SeenFace(face.box, reading if face is chosen and reading else Reading(face.prediction, at)) for face in faces
     )
     place = _place_of(chosen.box, size) if chosen else last.chosen if reading else None
-    near = tuple(_place_of(face.box, size) for face in faces) if len(faces) <= MOST_NEAR else ()
-    return seen, Followed(reading, place, near, 0 if scan or not last.near else last.since + 1)
+    places = [_place_of(face.box, size) for face in faces]
+    places += [place] if place and not chosen else []  # where somebody is waited for, is looked as well
+    kept = tuple(places) if len(places) <= MOST_NEAR else ()
+    return seen, Followed(reading, place, kept, 0 if scan or not (near and kept) else last.since + 1)
+
+
+def _choice(
+    faces: Sequence[Face], last: Box | None, others: Sequence[Box], reading: Reading | None, at: float
+) -> tuple[Face | None, bool]:
+    """The face to follow, and whether it is another one than before: that only when the one at `last` stays away."""
+    chosen = main_face(faces, last, others)
+    if chosen or not faces or (reading and at - reading.at < MISSED):
+        return chosen, False
+    return main_face(faces, None), True
+
+
+def _read_on(
+    last: Reading | None, chosen: Face | None, at: float, rules: Smoothing, another: bool, own: Reading | None = None
+) -> Reading | None:
+    """The reading after `chosen`. That of `another` face goes on from its `own`; the songs stay those on the page."""
+    seen = chosen.prediction if chosen else None
+    if not another or last is None:
+        return read(last, seen, at, rules)
+    reading = read(own, seen, at, rules)
+    return replace(reading, songs=last.songs, songs_since=last.songs_since) if reading else None
 
 
 def warm_up(recognizer: Recognizer) -> None:

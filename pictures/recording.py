@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from pathlib import Path
 from typing import ClassVar
 
 import cv2
+import numpy as np
 
 from model.faces import Frame
 
@@ -27,13 +29,16 @@ def save_picture(frame: Frame, path: Path) -> None:
 class Recording:
     """A film in the making, `rate` frames a second: at `path`, whole, after `keep`; without a trace after `drop`.
 
-    Of what `path` ends in, one of CODECS. Its size is the first picture's. Used by one thread.
+    Of what `path` ends in, one of CODECS. Its size is the first picture's. What is `live` has fewer frames a second
+    where this computer cannot encode so many. Used by one thread.
     """
 
     CODECS: ClassVar = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 
-    def __init__(self, path: Path, rate: float) -> None:
-        self.path, self.rate, self.frames = path, rate, 0
+    TRIAL, SHARE = 5, 0.5  # frames that are encoded to learn how long one takes; how much of the time may go into it
+
+    def __init__(self, path: Path, rate: float, live: bool = False) -> None:
+        self.path, self.rate, self.live, self.frames = path, rate, live, 0
         self._part = _beside(path)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -42,15 +47,32 @@ class Recording:
         """Show `frame` up to and at `at` seconds: repeated if it comes late, left out if early. Raises OSError."""
         if self._writer is None:
             self._size = frame.shape[1], frame.shape[0]
-            codec = cv2.VideoWriter.fourcc(*self.CODECS[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self._part.absolute()), cv2.CAP_FFMPEG, codec, self.rate, self._size)
-            if not self._writer.isOpened():
-                raise OSError(0, "no film can be written there", str(self.path))
+            if self.live:
+                self.rate = self._affordable(frame)
+            self._writer = self._opened(self.rate)
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
         for _ in range(round(at * self.rate) + 1 - self.frames):
             self._writer.write(frame)
             self.frames += 1
+
+    def _opened(self, rate: float) -> cv2.VideoWriter:
+        codec = cv2.VideoWriter.fourcc(*self.CODECS[self.path.suffix.lower()])
+        writer = cv2.VideoWriter(str(self._part.absolute()), cv2.CAP_FFMPEG, codec, rate, self._size)
+        if not writer.isOpened():
+            raise OSError(0, "no film can be written there", str(self.path))
+        return writer
+
+    def _affordable(self, frame: Frame) -> float:
+        """Frames a second that leave time for the camera: who falls behind here repeats ever more of them."""
+        writer, noise = self._opened(self.rate), np.random.default_rng(0)
+        shifts = noise.integers(-8, 9, (self.TRIAL, 2))
+        start = time.perf_counter()
+        for shift in shifts:  # a picture that does not move is encoded in no time
+            writer.write(np.roll(frame, shift, axis=(0, 1)))
+        writer.release()
+        takes = (time.perf_counter() - start) / self.TRIAL
+        return min(self.rate, max(1.0, float(round(self.SHARE / takes))))
 
     def keep(self) -> None:
         """Finish the film and move it to its place. Raises OSError; then nothing has changed there."""
@@ -73,8 +95,9 @@ class Recording:
         written = cv2.VideoCapture(str(self._part.absolute()), cv2.CAP_FFMPEG)
         written.set(cv2.CAP_PROP_POS_FRAMES, self.frames - 1)
         last = written.grab() and written.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        rate = written.get(cv2.CAP_PROP_FPS) or self.rate  # it was rounded, and over hours that is seconds
         written.release()
-        if last is False or last < (self.frames - 2) / self.rate:
+        if last is False or last < (self.frames - 2) / rate:
             raise OSError(0, "the film could not be written whole: is the disk full?", str(self.path))
 
 

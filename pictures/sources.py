@@ -65,9 +65,12 @@ def pictures_of(source: str, open_frames: OpenFrames) -> Iterator[Frame]:
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """A source to be seen once. `rate` is a film's frames a second, `length` its frames; 0 where there is none."""
+    """A source to be seen once: frames with their time in seconds from the first.
 
-    frames: Iterator[Frame]
+    `rate` is a film's frames a second, `length` its frames; 0 where there is none.
+    """
+
+    frames: Iterator[tuple[float, Frame]]
     rate: float = 0.0
     length: int = 0
 
@@ -75,11 +78,11 @@ class Showing:
 def shown_once(source: str) -> Showing:
     """Every picture of a film once, as fast as it can be read; what is live as in `frames`. Raises SourceError."""
     if source == "demo" or is_device(source):
-        return Showing(frames(source))
+        return Showing(_by_the_clock(frames(source)))
     capture, lost = _url_capture(source) if is_url(source) else _file_capture(Path(source).expanduser())
     rate, length = _rate_of(capture), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     if is_url(source) and length <= 0:
-        return Showing(_read_until_lost(capture, lost))
+        return Showing(_by_the_clock(_read_until_lost(capture, lost)))
     if not rate:
         rate, length = FPS, 0
     return Showing(_read_to_the_end(capture, public_name(source), rate, length), rate, max(0, length))
@@ -208,14 +211,28 @@ def _film_frames(
         capture.release()
 
 
-def _read_to_the_end(capture: cv2.VideoCapture, name: str, rate: float, length: int) -> Iterator[Frame]:
-    """Each frame once. Raises SourceError in the end if there were none, or far fewer than there should be."""
-    count, last = 0, 0.0
+def _by_the_clock(frames: Iterator[Frame]) -> Iterator[tuple[float, Frame]]:
+    start = None
+    for frame in frames:
+        now = time.monotonic()
+        start = now if start is None else start
+        yield now - start, frame
+
+
+def _read_to_the_end(capture: cv2.VideoCapture, name: str, rate: float, length: int) -> Iterator[tuple[float, Frame]]:
+    """Each frame once, with its time. Raises SourceError in the end if there were none, or far too few.
+
+    Phones and browsers record at a varying rate, so a frame's time is the film's own, where that goes on.
+    """
+    count, last, start, at = 0, 0.0, 0.0, 0.0
     try:
         more, frame = capture.read()
         while more:
-            count, last = count + 1, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield frame
+            last = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            start = last if not count else start
+            at = max(last - start, 0.0) if not count or last - start > at else at + 1 / rate
+            count += 1
+            yield at, frame
             more, frame = capture.read()
     finally:
         capture.release()
@@ -244,8 +261,8 @@ def _read_until_lost(capture: cv2.VideoCapture, lost: str) -> Iterator[Frame]:
         while time.monotonic() - last < READ_TIMEOUT:
             more, frame = capture.read()
             if more:
-                last = time.monotonic()
                 yield frame
+                last = time.monotonic()  # what whoever takes it needs is not the camera's delay
             else:
                 time.sleep(0.02)
         raise SourceError(lost)

@@ -11,7 +11,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import zip_longest
@@ -150,41 +149,34 @@ def _watch_film(options: argparse.Namespace, terminal: Terminal, load: Load, pat
     target = film_for(options.save, path)
     recognizer, lines = _loaded(load, options.engine), _lines(options, terminal)
     showing = shown_once(options.source)
-    recording = Recording(target, showing.rate or FPS) if target else None
+    recording = Recording(target, showing.rate or FPS, live=not showing.rate) if target else None
     with _kept(recording, showing, terminal), terminal.counting(showing.length, "frames"):
-        _watch_frames(options, terminal.counted(showing.frames), showing.rate, recognizer, lines, recording)
+        _watch_frames(options, terminal.counted(showing.frames), recognizer, lines, recording)
     return 0
 
 
 def _watch_frames(
     options: argparse.Namespace,
-    frames: Iterator[Frame],
-    rate: float,
+    frames: Iterator[tuple[float, Frame]],
     recognizer: Recognizer,
     lines: Lines,
     recording: Recording | None,
 ) -> None:
     """Read a frame now and then, say what is new, record every frame with what is known by then."""
-    gap = _gap(options)
-    recognizer = recognizer.for_video() if gap <= FOLLOWED else recognizer
-    follower, reads, name = Follower(Smoothing()), Every(gap), public_name(options.source)
-    for at, frame in _timed(frames, rate):
+    gap, rules = _gap(options), Smoothing()
+    if gap <= FOLLOWED:
+        recognizer = recognizer.for_video()
+    else:  # the time between two pictures is time that a new mood has lasted
+        rules = Smoothing(hold=max(0.0, rules.hold - gap))
+    follower, reads, name = Follower(rules), Every(gap), public_name(options.source)
+    for at, frame in frames:
+        _stop_if_asked()
         if reads.due(at):
             follower.follow(recognizer.recognize(frame), at)
             lines.watch(Sight(name, at, follower.faces, follower.reading, _size(frame)))
         if recording:
             _record(recording, annotate(frame, follower.faces), at)
     lines.end()
-
-
-def _timed(frames: Iterator[Frame], rate: float) -> Iterator[tuple[float, Frame]]:
-    """Frames with their time in seconds from the first: by a film's `rate`, or by the clock for what is live (0)."""
-    start = None
-    for count, frame in enumerate(frames):
-        _stop_if_asked()
-        now = time.monotonic()
-        start = now if start is None else start
-        yield (count / rate if rate else now - start), frame
 
 
 @contextmanager

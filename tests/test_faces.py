@@ -58,6 +58,16 @@ def test_a_tilted_face_is_straightened() -> None:
     assert (little == straight).all()
 
 
+def test_main_face_is_nobody_who_stands_where_they_stood() -> None:
+    """Of two, one gone: the other one is not taken for it; one that moved far, or came, is."""
+    prediction = Prediction.of(np.eye(7)[0])
+    here, there, elsewhere = (Face(Box(x, 0, 50, 50), prediction) for x in (0, 100, 200))
+    others = [here.box, there.box]
+    assert main_face([there], here.box, others) is None
+    assert main_face([there, elsewhere], here.box, others) is elsewhere
+    assert main_face([elsewhere], here.box, [here.box]) is elsewhere
+
+
 def test_main_face_is_the_largest_then_the_same() -> None:
     """Without a last box the largest face is chosen; with one, the face that is still there."""
     small, large = face_at(Box(0, 0, 50, 50)), face_at(Box(200, 200, 100, 100))
@@ -101,13 +111,14 @@ def test_a_box_that_trembles_is_steadied() -> None:
     assert max(jumps) <= 1
 
 
-@pytest.mark.parametrize("speed", [1, 3, 9, 30])
+@pytest.mark.parametrize("speed", [1, 3, 9, 30, 40])
 def test_a_face_that_moves_is_followed(speed: int) -> None:
-    """However fast a face goes, its box is not left behind by more than an eighth of its size."""
+    """However fast a face goes, its box is not left behind by more than an eighth of its size, and it is one face."""
     script = [[Box(10 + speed * i, 100, 80, 80)] for i in range(16)]
     tracker = FaceTracker(Scripted(list(script)))
     shown = [tracker.detect(grey_frame()) for _ in script]
     assert all(abs(a[0].x - b[0].x) <= 10 for a, b in zip(shown[2:], script[2:], strict=True))
+    assert {len(boxes) for boxes in shown[1:]} == {1}
 
 
 def test_following_is_a_look_around_the_last_face() -> None:

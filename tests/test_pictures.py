@@ -199,6 +199,34 @@ def test_the_chosen_face_stays_chosen() -> None:
     assert [face.emotion for face in follower.faces] == ["sad", "happy"]
 
 
+def test_who_is_chosen_next_has_a_mood_of_their_own() -> None:
+    """When the chosen face leaves, the next one does not go on with its mood; the songs stay for a while."""
+    follower = Follower(Smoothing())
+    mine, other = Box(50, 100, 100, 100), Box(300, 100, 90, 90)
+    happy, sad = Prediction.of(row_of(Emotion.HAPPY)), Prediction.of(row_of(Emotion.SAD))
+    for i in range(50):
+        follower.follow([Face(mine, happy), Face(other, sad)], i / 10)
+    seen = []
+    for i in range(50, 70):
+        follower.follow([Face(other, sad)], i / 10)
+        seen.append(follower.faces[0].emotion)
+    assert set(seen) == {"sad"}
+    assert follower.reading
+    assert (follower.reading.emotion, follower.reading.songs) == (Emotion.SAD, Emotion.HAPPY)
+
+
+def test_a_face_that_is_missed_once_stays_chosen() -> None:
+    """A hand before it, a look aside: the larger face beside it does not take the reading for that."""
+    follower = Follower(Smoothing())
+    mine, other = Face(Box(50, 100, 100, 100), Prediction.of(row_of(Emotion.HAPPY))), Box(300, 100, 200, 200)
+    friend = Face(other, Prediction.of(row_of(Emotion.SAD)))
+    follower.follow([mine], 0.0)
+    for i in range(1, 100):
+        follower.follow([friend] if i in (30, 31, 32) else [mine, friend], i / 10)
+        assert follower.reading
+        assert follower.reading.emotion is Emotion.HAPPY
+
+
 def test_the_next_face_is_chosen_when_the_first_has_gone() -> None:
     """With the chosen face gone, the largest that is left gives the reading."""
     follower = Follower(Smoothing())

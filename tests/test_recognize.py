@@ -466,6 +466,25 @@ def test_the_chosen_face_stays_chosen() -> None:
     assert len(followed.near) == 2
 
 
+def test_a_visitor_s_face_that_is_missed_once_stays_chosen() -> None:
+    """It is looked for where it was, and found again; after a second the next one is, with a mood of its own."""
+    mine, friend, frame = Box(100, 60, 80, 80), Box(200, 60, 110, 110), grey_frame(size=(240, 320))
+    detector, followed = Memory(mine), Followed()
+    moods = {mine: Emotion.HAPPY, friend: Emotion.SAD}
+    seen = []
+    for i, boxes in enumerate([[mine], [mine, friend], [friend], [friend], [mine, friend], *[[friend]] * 8]):
+        detector.boxes = boxes
+        recognizer = Recognizer(detector, Listed(*(moods[box] for box in boxes)))
+        faces, followed = follow(recognizer, frame, followed, 1 + 0.3 * i, Smoothing())
+        assert followed.reading
+        seen.append((str(followed.reading.emotion), {face.box: str(face.emotion) for face in faces}.get(friend)))
+    assert [mood for mood, _ in seen] == ["happy"] * 8 + ["sad"] * 5
+    assert {mood for _, mood in seen[1:]} == {"sad"}
+    assert mine in detector.near[3]
+    assert followed.reading
+    assert followed.reading.songs == "happy"
+
+
 def test_a_reading_outlasts_the_face_and_ends() -> None:
     """With the face gone the mood stays for three seconds; after that there is none, and nothing to keep."""
     detector = Memory(Box(100, 60, 80, 80))

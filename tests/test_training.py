@@ -24,7 +24,7 @@ import pytest
 from model import export, fer2013
 from model.augment import augment, no_faces
 from model.emotions import EMOTIONS, Emotion
-from model.export import ExportError, averaged, mixed, to_litert, with_new_norms
+from model.export import ExportError, averaged, mixed, norm_pictures, to_litert, with_new_norms
 from model.ferplus import COLUMNS, Ballot, load_ballot
 from model.figures import expected_calibration_error, report, wilson_interval
 from model.network import build_network, with_probabilities
@@ -666,6 +666,14 @@ def test_export_writes_four_files_that_agree(trained: Path, folder: Path, tmp_pa
     answers, mirrored = (load_recognizer("litert", out).classify(view) for view in (faces, faces[:, :, ::-1]))
     assert answers.shape == (28, 7)
     np.testing.assert_allclose(answers, mirrored, atol=1e-4)
+
+
+def test_norms_are_measured_on_pictures_as_they_are_trained_on(folder: Path) -> None:
+    """Blended where the training blended: what the network met there has less contrast."""
+    plain, mixed_up = (norm_pictures(folder, Settings(seed=1, mixup=mixup)) for mixup in (0.0, 0.5))
+    assert plain.shape == mixed_up.shape
+    contrast, less = (pictures.std(axis=(1, 2, 3)).mean() for pictures in (plain, mixed_up))
+    assert less < 0.95 * contrast
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves

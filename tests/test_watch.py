@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 from camera import Camera
 from model.demo import demo_frame
@@ -128,6 +129,47 @@ def test_every_asks_for_a_line_now_and_then(run: Callable[..., Answer], tmp_path
     assert [seen["at"] for seen in objects(run(clip, "--every", 0, "--json")[1])] == [i / 25 for i in range(100)]
 
 
+@pytest.mark.parametrize("gap", [1.6, 4])
+def test_pictures_far_apart_are_each_what_they_show(run: Callable[..., Answer], tmp_path: Path, gap: float) -> None:
+    """A mood of which no second picture could be seen in time is taken at once, and surely."""
+    clip = write_clip(tmp_path / "clip.avi", *([LIGHT] * 20 + [DARK] * 20) * 3, rate=20 / gap)
+    seen = [one["faces"][0] for one in objects(run(clip, "--every", gap, "--json")[1])]  # type: ignore[index]
+    assert [face["emotion"] for face in seen] == ["happy", "sad"] * 3
+    assert all(face["confidence"] > 0.5 for face in seen)
+
+
+def test_a_film_of_varying_rate_has_its_own_times(run: Callable[..., Answer], tmp_path: Path) -> None:
+    """A picture that stays for five seconds does; the film saved of it lasts as long."""
+    levels = [LIGHT, DARK, LIGHT, DARK]
+    pictures = [Image.fromarray(grey_frame(level, (240, 320))) for level in levels]
+    film, target = tmp_path / "film.gif", tmp_path / "out.avi"
+    pictures[0].save(film, save_all=True, append_images=pictures[1:], duration=[5000, 200, 200, 200])
+    assert [at for at, _ in sources.shown_once(str(film)).frames] == pytest.approx([0, 5, 5.2, 5.4], abs=0.02)
+    assert run(film, "--save", target)[0] == 0
+    capture = cv2.VideoCapture(str(target))
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == pytest.approx(5.4 * rate + 1, abs=0.6)
+    capture.release()
+
+
+def test_a_camera_waits_for_whoever_takes_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that is full, or a slow disk, is no camera that was lost."""
+
+    class Healthy:
+        def read(self) -> tuple[bool, Frame]:
+            return True, grey_frame()
+
+        def release(self) -> None:
+            """Nothing to do."""
+
+    clock = [0.0]
+    monkeypatch.setattr(sources.time, "monotonic", lambda: clock[0])
+    taken = sources._read_until_lost(Healthy(), "lost")  # type: ignore[arg-type]
+    for _ in range(3):
+        next(taken)
+        clock[0] += 2 * sources.READ_TIMEOUT
+
+
 @pytest.mark.parametrize("frames", [2, 30])
 def test_a_clip_without_a_face_says_so_once(run: Callable[..., Answer], tmp_path: Path, frames: int) -> None:
     """Nobody in a clip, however short, is one line."""
@@ -227,6 +269,45 @@ def test_a_live_film_keeps_time(tmp_path: Path) -> None:
         recording.add(grey_frame(int(at * 100), (240, 320)), at)
     recording.keep()
     assert [round(frame.mean(), -1) for frame in frames_of(tmp_path / "live.avi")] == [0] + [100] * 10 + [200] * 10
+
+
+def test_a_live_film_has_as_many_frames_as_can_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a frame takes 50 ms, thirty a second would leave the camera ever less time: half of the time is its own."""
+    clock = [0.0]
+
+    class Slow:
+        written = 0
+
+        def write(self, frame: Frame) -> None:
+            clock[0] += 0.05
+            Slow.written += 1
+
+        def release(self) -> None:
+            """Nothing to do."""
+
+    monkeypatch.setattr("pictures.recording.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(Recording, "_opened", lambda recording, rate: Slow())
+    recording = Recording(tmp_path / "live.avi", 30, live=True)
+    apart = []
+    for _ in range(100):
+        before = clock[0]
+        recording.add(grey_frame(50, (240, 320)), before)
+        clock[0] += 1 / 30
+        apart.append(clock[0] - before)
+    assert recording.rate == 10
+    assert max(apart[1:]) < 0.2
+    film = Recording(tmp_path / "film.avi", 30)
+    film.add(grey_frame(50, (240, 320)), 0.0)
+    assert film.rate == 30
+
+
+def test_a_film_whose_rate_is_rounded_is_kept_however_long(tmp_path: Path) -> None:
+    """Of 0.1991 frames a second the file says 0.2: after 25 minutes that is more than a frame."""
+    recording = Recording(tmp_path / "long.avi", 0.1991)
+    for i in range(300):
+        recording.add(grey_frame(i % 200, (48, 64)), i / 0.1991)
+    recording.keep()
+    assert len(frames_of(tmp_path / "long.avi")) == 300
 
 
 def test_a_film_that_changes_its_size_keeps_the_first(tmp_path: Path) -> None:
@@ -781,4 +862,4 @@ def test_frames_of_a_film_are_followed_on_its_clock(tmp_path: Path) -> None:
     film = sources.shown_once(str(clip))
     assert (film.rate, film.length, len(list(film.frames))) == (15, 30, 30)
     live = sources.shown_once("demo")
-    assert (live.rate, live.length, next(live.frames).shape) == (0, 0, (480, 640, 3))
+    assert (live.rate, live.length, next(live.frames)[1].shape) == (0, 0, (480, 640, 3))
