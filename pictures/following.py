@@ -22,6 +22,7 @@ Place = tuple[float, float, float, float]
 MISSED = 1.0  # seconds for which a chosen face that is not found is waited for; a hand, or a look aside
 LOOK_EVERY = 10  # frames of a visitor's from one look at the whole picture to the next
 MOST_NEAR = 4  # faces that are looked for where they were; of more, all are looked for everywhere
+MOST_KEPT = 12  # places of faces that are remembered from frame to frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,18 @@ class Follower:
     def __init__(self, rules: Smoothing) -> None:
         self._rules = rules
         self._chosen: Box | None = None
+        self._places: list[Box] = []  # of the last frame that showed a face
         self.reading: Reading | None = None
         self.faces: tuple[SeenFace, ...] = ()
 
     def follow(self, faces: Sequence[Face], at: float) -> None:
         """Take in the faces of the frame taken at the clock time `at` (seconds)."""
-        chosen, another = _choice(faces, self._chosen, [known.box for known in self.faces], self.reading, at)
+        chosen, another = _choice(faces, self._chosen, self._places, self.reading, at)
         own = self._before(chosen.box) if chosen and another else None
         self.reading = _read_on(self.reading, chosen, at, self._rules, another, own)
         if chosen or self.reading is None:
             self._chosen = chosen.box if chosen else None
+        self._places = [face.box for face in faces] or (self._places if self.reading else [])
         self.faces = tuple(self._seen(face, face is chosen, at) for face in faces)
 
     def _before(self, box: Box) -> Reading | None:
@@ -102,7 +105,8 @@ class Follower:
 class Followed:
     """What a visitor's frames have come to so far: a value, so that somebody else can keep it from frame to frame.
 
-    `chosen` is where the chosen face was, `near` where all were; `since` counts the frames since all were looked for.
+    `chosen` is where the chosen face was, `near` where all were, at most MOST_KEPT; `since` counts the frames since all
+    were looked for everywhere.
     """
 
     reading: Reading | None = None
@@ -145,8 +149,9 @@ def follow(
     """
     size = frame.shape[1], frame.shape[0]
     at = max(at, last.reading.at) if last.reading else at  # another machine's clock may be ahead
-    scan, near = last.since + 1 >= LOOK_EVERY, [_box_at(place, size) for place in last.near]
-    faces = recognizer.for_films().recognize(frame, () if scan else near)
+    near = [_box_at(place, size) for place in last.near]
+    look = near if last.since + 1 < LOOK_EVERY and len(near) <= MOST_NEAR else []
+    faces = recognizer.for_films().recognize(frame, look)
     chosen, another = _choice(faces, _box_at(last.chosen, size) if last.chosen else None, near, last.reading, at)
     reading = _read_on(last.reading, chosen, at, rules, another)
     seen = tuple(
@@ -154,9 +159,9 @@ def follow(
     )
     place = _place_of(chosen.box, size) if chosen else last.chosen if reading else None
     places = [_place_of(face.box, size) for face in faces]
-    places += [place] if place and not chosen else []  # where somebody is waited for, is looked as well
-    kept = tuple(places) if len(places) <= MOST_NEAR else ()
-    return seen, Followed(reading, place, kept, 0 if scan or not (near and kept) else last.since + 1)
+    places += [place] if faces and place and not chosen else []  # where somebody is waited for, is looked as well
+    kept = tuple(places[-MOST_KEPT:]) or (last.near if reading else ())
+    return seen, Followed(reading, place, kept, last.since + 1 if look and kept else 0)
 
 
 def _choice(

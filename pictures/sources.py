@@ -25,6 +25,7 @@ OpenFrames = Callable[[str], Iterator[Frame]]
 
 WIDTH, HEIGHT, FPS = 640, 480, 30
 SLOWEST, FASTEST = 1, 60  # pictures a second of a film that is watched live
+JUMP = 10.0  # seconds between two frames of a film; more is a clock that was set
 READ_TIMEOUT = 3.0  # seconds without a picture before a source counts as lost
 PERMISSION = " May this terminal use it (System Settings, Privacy, Camera)?" if sys.platform == "darwin" else ""
 
@@ -222,15 +223,19 @@ def _by_the_clock(frames: Iterator[Frame]) -> Iterator[tuple[float, Frame]]:
 def _read_to_the_end(capture: cv2.VideoCapture, name: str, rate: float, length: int) -> Iterator[tuple[float, Frame]]:
     """Each frame once, with its time. Raises SourceError in the end if there were none, or far too few.
 
-    Phones and browsers record at a varying rate, so a frame's time is the film's own, where that goes on.
+    A frame's time is its count by the rate; by the film's own clock where that is half a frame away, for phones and
+    browsers record at a varying rate. A clock that stands, goes back or jumps, as in films put together, counts too.
     """
-    count, last, start, at = 0, 0.0, 0.0, 0.0
+    count, last, own, at = 0, 0.0, 0.0, 0.0
+    longest = max(JUMP, 10 / rate)
     try:
         more, frame = capture.read()
         while more:
-            last = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            start = last if not count else start
-            at = max(last - start, 0.0) if not count or last - start > at else at + 1 / rate
+            before, last = last, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if count:
+                own += last - before if 0 < last - before <= longest else 1 / rate
+            counted = count / rate
+            at = max(at, counted if abs(own - counted) <= 0.5 / rate else own)
             count += 1
             yield at, frame
             more, frame = capture.read()

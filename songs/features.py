@@ -23,7 +23,7 @@ SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation cal
     "title": ("title", "name", "track_name", "track name", "song"),
     "artist": ("artist", "artists", "artist_name", "artist name", "artist name(s)", "track_artist"),
 }
-MOST_LINES = 1_000  # of one song; longer lyrics are a quotation mark that is never closed
+MOST_LINES = 20  # of a row that has not the header's columns; a longer one is a quotation mark that is never closed
 LONGEST_FIELD = 500_000  # characters; what an unclosed quotation mark may swallow
 MOST_REMEMBERED = 50_000  # names of songs that were asked for
 LINK = r"(?:https?://open\.spotify\.com/(?:[\w-]+/)?track/|spotify:track:)?([0-9A-Za-z]{22})/?(?:[?#]\S*)?"
@@ -100,6 +100,7 @@ class FeatureTable:
         self._path = path
         self._found: dict[str, Sound | None] = {}
         self._stamp: tuple[int, ...] = ()
+        self._fault = ""  # of the file as it is; a long table is not read again for it
         self._lock = threading.Lock()  # of what it remembers
         self._reading = threading.Lock()
 
@@ -127,10 +128,12 @@ class FeatureTable:
             status = self._path.stat()
         except OSError as error:
             raise FeaturesError(f"{self._path}: {error.strerror}") from None
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
         with self._lock:
             if stamp != self._stamp or len(self._found) > MOST_REMEMBERED:
-                self._found, self._stamp = {}, stamp
+                self._found, self._stamp, self._fault = {}, stamp, ""
+            if self._fault:
+                raise FeaturesError(self._fault)
             return {key: self._found[key] for key in keys & self._found.keys()}
 
     def _read(self, wanted: set[str]) -> dict[str, Sound | None]:
@@ -152,16 +155,18 @@ class FeatureTable:
         try:
             with self._path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
                 rows = csv.reader(file)
-                columns = columns_of(next(rows, []))
-                while (row := _next(rows)) is not None:
+                header = next(rows, [])
+                columns = columns_of(header)
+                for row in _parsed(rows, len(header)):
                     if sound := sound_in(row, columns, wanted):
                         yield sound
-                    elif row and faults == []:
+                    elif faults == []:
                         faults.append(f"line {rows.line_num}: {fault_in(row, columns) or 'it has no measures'}")
         except csv.Error as error:
             raise FeaturesError(f"{self._path}: its first line is no header: {error}") from None
         except FeaturesError as error:
-            raise FeaturesError(f"{self._path}: {error}") from None
+            self._fault = f"{self._path}: {error}"
+            raise FeaturesError(self._fault) from None
         except OSError as error:
             raise FeaturesError(f"{self._path}: {error.strerror}") from None
 
@@ -229,18 +234,27 @@ def id_in(text: str) -> str:
     return found[1] if found else ""
 
 
-def _next(rows: Any) -> list[str] | None:
-    """The next row of a csv.reader that can be parsed; None at the end. FeaturesError for one without an end."""
+def _parsed(rows: Any, width: int) -> Iterator[list[str]]:
+    """The rows of a csv.reader that can be parsed. FeaturesError where a quotation mark swallows those that follow.
+
+    Such a row has several lines and not the header's `width`; it goes on to the end, or until it is too long.
+    """
+    swallows = 0  # the line where the last row began, if it may be such a one
     while True:
-        before = rows.line_num
+        first = rows.line_num + 1
         try:
-            row: list[str] | None = next(rows, None)
+            row = next(rows, None)
         except csv.Error:
             row = []
-        if rows.line_num - before > MOST_LINES:
-            raise FeaturesError(f"line {before + 1} opens a quotation mark that is not closed: mend that line")
-        if row != []:
-            return row
+        if row is not None:
+            lines = rows.line_num - first
+            swallows = first if lines and len(row) != width else 0
+        if swallows and (not row or lines > MOST_LINES):
+            raise FeaturesError(f"line {swallows} opens a quotation mark that is not closed: mend that line")
+        if row is None:
+            return
+        if row:
+            yield row
 
 
 def _plain(text: str) -> str:

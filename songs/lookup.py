@@ -90,7 +90,7 @@ class Lookup:
     def _sounds(self, lot: Sequence[str], end: float) -> dict[str, Sound | None]:
         """What the service says of some songs. It leaves out those that it does not know."""
         code, headers, body = self._answer(lot, end)
-        if code == 429:
+        while code == 429:
             wait = _seconds(headers.get("Retry-After"))
             if time.monotonic() + wait > end:
                 raise LookupFailedError(f"{self.host} asks to wait for {wait} seconds; try again then")

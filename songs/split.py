@@ -24,11 +24,11 @@ import numpy as np
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES, Mood, SongMoods, SongMoodsError, load_song_moods
 from model.song_table import TableError
-from songs.catalog import Track, close_output, list_of, replace_text, take_any_title
+from songs.catalog import Track, close_output, forget_fetch, list_of, replace_text, take_any_title, write_tracks
 from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
-from songs.moods import choose, existing_folder, listed, write_lists
+from songs.moods import ALSO_IN, choose, existing_folder, listed, write_lists
 from songs.paste import Pasted, SplitError, read_songs
 
 PATIENCE = 3600.0  # seconds that the command lets a service take; a playlist of thousands is asked for in minutes
@@ -201,6 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    home = _home_of(options.file, options.songs) if options.songs else None
+    if home and options.append:
+        raise SplitError(f"{options.file} is a list of {options.songs} itself, whose songs move: leave out --append")
     if options.out:
         _check_apart(options.out, options.file, options.features)
     table = FeatureTable(options.features) if options.features else None
@@ -213,7 +216,7 @@ def _run(options: argparse.Namespace) -> None:
         _write_out(options.out, as_csv(split))
     if options.songs and not split.whole:
         raise SplitError(f"{split.troubles[-1]}; the lists stay as they are")
-    written = _write(split, options.songs, options.append, options.file) if options.songs else []
+    written = _write(split, options.songs, options.append, home) if options.songs else []
     sys.stderr.writelines(f"{trouble}\n" for trouble in split.troubles)
     sys.stdout.writelines(f"{line}\n" for line in [*_lines(split), *written])  # once all is written: a pipe may close
 
@@ -246,18 +249,23 @@ def _lines(split: Split) -> Iterator[str]:
         yield from (f"  {one.name}{f' ({one.confidence:.2f})' if one.confidence else ''}" for one in found)
 
 
-def _write(split: Split, folder: Path, append: bool, source: Path) -> list[str]:
+def _home_of(source: Path, folder: Path) -> Emotion | None:
+    """The emotion whose list in the folder is split."""
+    return next((e for e in EMOTIONS if (path := list_of(folder, e)).exists() and _same(path, source)), None)
+
+
+def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> list[str]:
     """The lists of a folder from a split, and how each went; a song that has no id or no title can be in none.
 
-    What the lists say of a song already, its album and length say, stays. From one of the lists themselves songs
-    move: the others gain them, and it keeps those that belong in none.
+    What the lists say of a song already, its album and length say, stays. From the list of `home` songs move: the
+    others gain them, and it keeps those that belong in none, and those that do not disagree with it.
     """
     known = {track.track_id: track for emotion in EMOTIONS for track in listed(list_of(folder, emotion))}
-    home = next((e for e in EMOTIONS if (path := list_of(folder, e)).exists() and _same(path, source)), None)
     songs, left = [], 0
     for i, one in enumerate(split.placed):
         try:
-            if emotion := one.emotion or home:
+            stays = home and (not one.emotion or home in ALSO_IN.get(one.emotion, ()))
+            if emotion := home if stays else one.emotion:
                 new = one.song
                 track = known.get(new.track_id) or Track(new.track_id, new.title, new.artist, "", None, "")
                 songs.append((emotion, (one.confidence, -i, track)))
@@ -265,6 +273,10 @@ def _write(split: Split, folder: Path, append: bool, source: Path) -> list[str]:
             left += 1
     added = [emotion for emotion in EMOTIONS if append or (home and emotion != home)]
     written = list(write_lists(choose(songs, len(songs) or 1), folder, added))
+    if home and songs and not any(emotion == home for emotion, _ in songs):
+        forget_fetch(list_of(folder, home))
+        write_tracks(list_of(folder, home), [])
+        written.append(f"{home}: 0 songs, all have moved")
     if left:
         sys.stderr.write(f"{left} songs are in no list: a list needs a Spotify id and a title\n")
     return written

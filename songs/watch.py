@@ -193,9 +193,10 @@ def _kept(recording: Recording | None, showing: Showing, terminal: Terminal) -> 
         if recording and recording.frames and whole:
             recording.keep()
             terminal.complain(f"{recording.path}: {recording.frames / recording.rate:.1f} seconds saved")
-        elif recording and recording.frames:
+        elif recording:
             recording.drop()
-            terminal.complain(f"{recording.path} is not saved: the film was stopped before its end")
+            if recording.frames:
+                terminal.complain(f"{recording.path} is not saved: the film was stopped before its end")
 
 
 def _record(recording: Recording, picture: Frame, at: float) -> None:

@@ -34,7 +34,7 @@ function isJson(response) {
 
 let queue = Promise.resolve();
 
-/** One request at a time: with the picture, the page holds two connections at most. */
+/** One request at a time; with the picture, and songs that may take long, the page holds three connections at most. */
 export function inTurn(job) {
   const answer = queue.then(job);
   queue = answer.catch(() => {});

@@ -1,7 +1,7 @@
 // The song list: fetched, swapped without losing the reader's place, announced.
 
 import { named } from "./mood.js";
-import { $, ask, counted } from "./site.js";
+import { $, counted, request } from "./site.js";
 
 let asked = 0;
 
@@ -16,7 +16,7 @@ export function list() {
  */
 export async function loadSongs(url, following = false) {
   const mine = (asked += 1);
-  const fragment = await ask(url, { headers: { Accept: "text/html" }, slow: true }).catch(() => null);
+  const fragment = await request(url, { headers: { Accept: "text/html" }, slow: true }).catch(() => null);
   if (mine !== asked) return null;
   if (fragment === null) return false;
   const fresh = new DOMParser().parseFromString(fragment, "text/html").querySelector(".list");

@@ -27,7 +27,7 @@ RUNTIME = {
         {"model.faces", "pictures.following", "pictures.sources", "pictures.stills"},
         {"cv2", "numpy"},
     ),
-    "pictures.recording": ({"model.faces"}, {"cv2"}),
+    "pictures.recording": ({"model.faces"}, {"cv2", "numpy"}),
     "camera": (
         {
             "model.emotions",

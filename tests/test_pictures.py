@@ -215,14 +215,16 @@ def test_who_is_chosen_next_has_a_mood_of_their_own() -> None:
     assert (follower.reading.emotion, follower.reading.songs) == (Emotion.SAD, Emotion.HAPPY)
 
 
-def test_a_face_that_is_missed_once_stays_chosen() -> None:
-    """A hand before it, a look aside: the larger face beside it does not take the reading for that."""
+@pytest.mark.parametrize("blurred", [(), (29,), (30, 31)])
+def test_a_face_that_is_missed_once_stays_chosen(blurred: tuple[int, ...]) -> None:
+    """A hand before it, a look aside, a picture of nothing: the larger face beside it does not take the reading."""
     follower = Follower(Smoothing())
     mine, other = Face(Box(50, 100, 100, 100), Prediction.of(row_of(Emotion.HAPPY))), Box(300, 100, 200, 200)
     friend = Face(other, Prediction.of(row_of(Emotion.SAD)))
     follower.follow([mine], 0.0)
     for i in range(1, 100):
-        follower.follow([friend] if i in (30, 31, 32) else [mine, friend], i / 10)
+        seen = [friend] if i in (30, 31, 32) else [mine, friend]
+        follower.follow([] if i in blurred else seen, i / 10)
         assert follower.reading
         assert follower.reading.emotion is Emotion.HAPPY
 

@@ -485,6 +485,22 @@ def test_a_visitor_s_face_that_is_missed_once_stays_chosen() -> None:
     assert followed.reading.songs == "happy"
 
 
+@pytest.mark.parametrize("blurred", [False, True])
+def test_among_many_faces_one_that_is_missed_stays_chosen(blurred: bool) -> None:
+    """More faces than are looked for where they were are known from there all the same, over an empty picture too."""
+    mine, frame = Box(10, 60, 40, 40), grey_frame(size=(240, 320))
+    friends = [Box(60 + 50 * i, 60, 45, 45) for i in range(5)]
+    detector, followed = Memory(mine), Followed()
+    for i, boxes in enumerate([[mine], [mine, *friends], [] if blurred else friends, friends, [mine, *friends]]):
+        detector.boxes = boxes
+        moods = [Emotion.HAPPY if box == mine else Emotion.SAD for box in boxes] or [Emotion.SAD]
+        _, followed = follow(Recognizer(detector, Listed(*moods)), frame, followed, 1 + 0.3 * i, Smoothing())
+    assert followed.reading
+    assert followed.reading.prediction.emotion is Emotion.HAPPY
+    assert followed.reading.at == pytest.approx(2.2)
+    assert len(Followed.unpacked(followed.packed()).near) == 6
+
+
 def test_a_reading_outlasts_the_face_and_ends() -> None:
     """With the face gone the mood stays for three seconds; after that there is none, and nothing to keep."""
     detector = Memory(Box(100, 60, 80, 80))

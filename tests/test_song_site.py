@@ -57,6 +57,16 @@ def made_table(path: Path) -> Path:
     return write(path, rows)
 
 
+def counted(function: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+    """The function, and a number in `calls` for each call."""
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        calls.append(len(calls))
+        return function(*arguments, **named)
+
+    return counting
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> FeatureTable:
     return FeatureTable(made_table(tmp_path / "features.csv"))
@@ -118,15 +128,30 @@ def test_a_table_that_nothing_can_be_read_from_says_so(tmp_path: Path) -> None:
         FeaturesError, match=r"t\.csv: no row of it can be used; line 2: \w+ is '.*', not a number from"
     ):
         percent.check()
-    rows = [[track_id(n), f"Song {n}", "A", *METAL] for n in range(1, 3000)]
-    path = write(tmp_path / "q.csv", rows)
-    path.write_text(path.read_text().replace("Song 7,", '"Song 7,'))
+
+
+@pytest.mark.parametrize("rows", [20, 900, 20_000])
+def test_a_quotation_mark_that_is_never_closed_is_named_and_read_once(tmp_path: Path, rows: int) -> None:
+    """It swallows what follows, to the end or to what a field may hold, and would leave songs unknown in silence."""
+    path = write(tmp_path / "q.csv", [[track_id(n), f"Song {n}", "A", *METAL] for n in range(1, rows)])
+    good = path.read_text()
+    path.write_text(good.replace("Song 17,", '"Song 17,'))
     table = FeatureTable(path)
     table.check()
-    with pytest.raises(
-        FeaturesError, match=r"q\.csv: line 8 opens a quotation mark that is not closed: mend that line"
-    ):
-        table.find([Song(track_id(9))])
+    read: list[int] = []
+    table._rows = counted(table._rows, read)  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(FeaturesError, match=r"q\.csv: line 18 opens a quotation mark that is not closed"):
+            table.find([Song(track_id(18))])
+    assert len(read) == 1
+    path.write_text(good)
+    assert table.find([Song(track_id(18))]) != [None]
+
+
+def test_a_song_of_many_lines_is_a_song(tmp_path: Path) -> None:
+    """Lyrics in quotation marks that do close, however long they are."""
+    path = write(tmp_path / "l.csv", [[track_id(1), "One", "la\n" * 1500, *METAL], [track_id(2), "Two", "A", *METAL]])
+    assert None not in FeatureTable(path).find([Song(track_id(1)), Song(track_id(2))])
 
 
 def test_a_pasted_table_says_which_measures_are_none() -> None:
@@ -565,6 +590,28 @@ def test_a_list_that_is_split_in_its_folder_loses_no_song(tmp_path: Path) -> Non
     assert lists == [["Song 9", "Song 1"], ["Song 4", "Song 7", "Song 8"]]
 
 
+def test_a_list_whose_songs_all_move_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """None is in two lists then; with --append it is refused, for then all would be."""
+    made_table(tmp_path / "features.csv")
+    write_tracks(tmp_path / "sad.csv", [Track(track_id(n), f"Song {n}", "A", "", None, "") for n in (1, 3)])
+    line = [str(tmp_path / "sad.csv"), "--features", str(tmp_path / "features.csv"), "--songs", str(tmp_path)]
+    assert split_songs([*line, "--append"]) == 2
+    assert "whose songs move: leave out --append" in capsys.readouterr().err
+    assert split_songs(line) == 0
+    assert "sad: 0 songs, all have moved" in capsys.readouterr().out
+    lists = {emotion: len(read_tracks(tmp_path / f"{emotion}.csv")[0]) for emotion in ("angry", "happy", "sad")}
+    assert lists == {"angry": 1, "happy": 1, "sad": 0}
+
+
+def test_a_song_that_does_not_disagree_with_its_list_stays(tmp_path: Path) -> None:
+    """No sound is disgust's own: an angry song in that list is where somebody put it."""
+    made_table(tmp_path / "features.csv")
+    write_tracks(tmp_path / "disgust.csv", [Track(track_id(n), f"Song {n}", "A", "", None, "") for n in (1, 3)])
+    line = [str(tmp_path / "disgust.csv"), "--features", str(tmp_path / "features.csv"), "--songs", str(tmp_path)]
+    assert split_songs(line) == 0
+    assert [track.title for track in read_tracks(tmp_path / "disgust.csv")[0]] == ["Song 1"]
+
+
 def test_links_of_songs_that_a_list_has_get_into_lists(tmp_path: Path) -> None:
     """A table of ids alone brings no title; the lists of the folder do."""
     table = tmp_path / "ids.csv"
@@ -591,6 +638,8 @@ def test_a_service_that_fails_halfway_changes_no_list(
     assert "127.0.0.1 answers 500; try again later; the lists stay as they are\n" in capsys.readouterr().err
     assert (tmp_path / "angry.csv").read_bytes() == before
     assert (tmp_path / "split.csv").read_text().count("\n") == 61
+    service.answers += [(429, {"Retry-After": "0"}, b"")] * 3
+    assert None not in Lookup(service.address).find([Song(track_id(1))])[0]
     service.answers += [(429, {"Retry-After": str(int(LONGEST) + 5)}, b"")]
     assert "asks to wait" in Lookup(service.address).find([Song(track_id(1))])[1]
     assert LONGEST + 5 < PATIENCE

@@ -152,6 +152,49 @@ def test_a_film_of_varying_rate_has_its_own_times(run: Callable[..., Answer], tm
     capture.release()
 
 
+@pytest.mark.parametrize(
+    ("clock", "times"),
+    [
+        ([0, 0, 0, 0], [0, 0.1, 0.2, 0.3]),
+        ([5, 5.1, 5.2, 5.3], [0, 0.1, 0.2, 0.3]),
+        ([0, 0.13, 0.18, 0.32], [0, 0.1, 0.2, 0.3]),
+        ([0, 4, 4.1, 4.2], [0, 4, 4.1, 4.2]),
+        ([0, 0.1, 3600, 3600.1], [0, 0.1, 0.2, 0.3]),
+        ([0, 0.1, 0, 0.1], [0, 0.1, 0.2, 0.3]),
+    ],
+    ids=["stands", "begins late", "trembles", "varies", "jumps", "begins anew"],
+)
+def test_the_clock_of_a_film_is_kept_where_it_can_be(clock: list[float], times: list[float]) -> None:
+    """A clock that trembles must not cost pictures of a film that is saved, nor one that jumps fill a disk."""
+    pictures = iter(clock)
+
+    class Film:
+        now = 0.0
+
+        def read(self) -> tuple[bool, Frame | None]:
+            self.now = next(pictures, -1.0)
+            return self.now >= 0, grey_frame()
+
+        def get(self, what: int) -> float:
+            return 1000 * self.now
+
+        def release(self) -> None:
+            """Nothing to do."""
+
+    read = sources._read_to_the_end(Film(), "film", 10, 4)  # type: ignore[arg-type]
+    assert [at for at, _ in read] == pytest.approx(times)
+
+
+def test_a_film_that_was_not_begun_leaves_no_trace(tmp_path: Path) -> None:
+    """Somebody who stops while the computer tries how fast it can encode finds no hidden file."""
+    recording = Recording(tmp_path / "live.avi", 30, live=True)
+    recording._size = (320, 240)
+    with suppress(KeyboardInterrupt), watch._kept(recording, sources.Showing(iter(())), Terminal()):
+        recording._writer = recording._opened(30)
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_camera_waits_for_whoever_takes_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that is full, or a slow disk, is no camera that was lost."""
 
