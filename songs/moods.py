@@ -87,7 +87,7 @@ def label_songs(options: argparse.Namespace) -> None:
 def make_playlists(options: argparse.Namespace) -> None:
     """Make the song lists from a labelled table: the surest songs, each artist as rarely as possible."""
     chosen = choose(labelled_songs(options.table, _complain), options.top)
-    for line in write_lists(chosen, options.songs, EMOTIONS if options.append else ()):
+    for line in write_lists(chosen, options.songs, options.append):
         _say(line)
 
 
@@ -137,15 +137,10 @@ def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tup
                     complain(f"line {rows.line_num}: {'too few columns' if isinstance(error, IndexError) else error}")
 
 
-def write_lists(
-    chosen: Mapping[Emotion, Sequence[Track]], folder: Path, added: Sequence[Emotion] = ()
-) -> Iterator[str]:
-    """Write the lists of a folder that have songs, one by one, and say how each went. Raises TableError and OSError.
-
-    Those of the `added` emotions keep what they have, and come first: a song that moves is never in no list.
-    """
-    for emotion in sorted(EMOTIONS, key=lambda emotion: emotion not in added):
-        path, append = list_of(folder, emotion), emotion in added
+def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append: bool) -> Iterator[str]:
+    """Write the lists of a folder that have songs, one by one, and say how each went. Raises TableError and OSError."""
+    for emotion in chosen:
+        path = list_of(folder, emotion)
         if not chosen[emotion]:
             yield f"{emotion}: no song for it, the list stays as it is"
             continue

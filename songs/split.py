@@ -271,15 +271,24 @@ def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> li
                 songs.append((emotion, (one.confidence, -i, track)))
         except ValueError:
             left += 1
-    added = [emotion for emotion in EMOTIONS if append or (home and emotion != home)]
-    written = list(write_lists(choose(songs, len(songs) or 1), folder, added))
-    if home and songs and not any(emotion == home for emotion, _ in songs):
-        forget_fetch(list_of(folder, home))
-        write_tracks(list_of(folder, home), [])
-        written.append(f"{home}: 0 songs, all have moved")
+    chosen = choose(songs, len(songs) or 1)
+    staying = chosen.pop(home) if home else []
+    written = list(write_lists(chosen, folder, append or home is not None))
+    if home:  # last: of songs that move, none is ever in no list
+        written.append(_left_with(list_of(folder, home), staying))
     if left:
         sys.stderr.write(f"{left} songs are in no list: a list needs a Spotify id and a title\n")
     return written
+
+
+def _left_with(path: Path, staying: Sequence[Track]) -> str:
+    """Take the songs that do not stay out of a list, and say how many have moved."""
+    before, ids = listed(path), {track.track_id for track in staying}
+    after = [track for track in before if track.track_id in ids]
+    if after != before:
+        forget_fetch(path)
+        write_tracks(path, after)
+    return f"{path.stem}: {len(after)} songs, {len(before) - len(after)} have moved"
 
 
 def _parser() -> argparse.ArgumentParser:

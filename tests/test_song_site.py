@@ -598,9 +598,21 @@ def test_a_list_whose_songs_all_move_is_empty(tmp_path: Path, capsys: pytest.Cap
     assert split_songs([*line, "--append"]) == 2
     assert "whose songs move: leave out --append" in capsys.readouterr().err
     assert split_songs(line) == 0
-    assert "sad: 0 songs, all have moved" in capsys.readouterr().out
+    assert "sad: 0 songs, 2 have moved" in capsys.readouterr().out
     lists = {emotion: len(read_tracks(tmp_path / f"{emotion}.csv")[0]) for emotion in ("angry", "happy", "sad")}
     assert lists == {"angry": 1, "happy": 1, "sad": 0}
+
+
+def test_a_list_of_which_no_song_moves_stays_as_it_is(tmp_path: Path) -> None:
+    """In its order, and with when it was fetched."""
+    songs = [Track(track_id(n), f"Song {n}", "A" if n < 8 else "B", "", None, "") for n in (4, 6, 7, 8)]
+    made_table(tmp_path / "features.csv")
+    write_tracks(tmp_path / "sad.csv", songs)
+    (tmp_path / "synced.json").write_text(json.dumps({"sad": {"fetched_at": "2026-11-01T00:00:00Z"}}))
+    before = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+    line = [tmp_path / "sad.csv", "--features", tmp_path / "features.csv", "--songs", tmp_path]
+    assert split_songs([str(word) for word in line]) == 0
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before
 
 
 def test_a_song_that_does_not_disagree_with_its_list_stays(tmp_path: Path) -> None:
