@@ -119,10 +119,10 @@ class FaceTracker:
         confirmed: list[Box] = []
         told: list[Box] = []  # where those confirmed are and were: one that moves is one all the same
         for box in (box for boxes in reversed(self._seen) for box in boxes):
-            known = _best_match(box, told) is not None
-            if not known and self._times_seen(box) >= self.CONFIRM:
+            if _best_match(box, told) is not None:
+                told.append(box)
+            elif self._times_seen(box) >= self.CONFIRM:
                 confirmed.append(box)
-            if known or box in confirmed:
                 told.append(box)
         self._shown = sorted((self._steadied(box) for box in confirmed), key=lambda box: -box.area)
         return list(self._shown)
@@ -194,9 +194,9 @@ def main_face(faces: Sequence[Face], last: Box | None, others: Sequence[Box] = (
         followed = _best_match(last, [face.box for face in faces])
         if followed is not None:
             return next(face for face in faces if face.box == followed)
-    elsewhere = [box for box in others if last is None or box.overlap(last) < SAME]
-    strangers = [face for face in faces if last is None or _best_match(face.box, elsewhere) is None]
-    return max(strangers, key=lambda face: face.box.area, default=None)
+        elsewhere = [box for box in others if box.overlap(last) < SAME]
+        faces = [face for face in faces if _best_match(face.box, elsewhere) is None]
+    return max(faces, key=lambda face: face.box.area, default=None)
 
 
 def _best_match(box: Box, boxes: Sequence[Box]) -> Box | None:

@@ -147,17 +147,17 @@ def _in_folder(folder: str | None, files: Iterable[File], source: Path) -> Itera
     left out; alone it is read.
     """
     named = [(path, _emotion_of(path), read) for path, read in files]
-    ours = [one for one in named if one[1] and one[0].parent.parent.name.casefold() == folder]
-    public, private = (
-        sum(path.name.casefold().startswith(split) for path, _, _ in ours)
-        for split in (USAGES["test"].casefold(), SET_ASIDE)
-    )
-    if public and private:
-        logger.warning("%s: left out %d pictures of PrivateTest, which lie beside PublicTest's", source, private)
-        ours = [one for one in ours if not one[0].name.casefold().startswith(SET_ASIDE)]
+    ours = [
+        (path, emotion, read)
+        for path, emotion, read in named
+        if emotion and path.parent.parent.name.casefold() == folder
+    ]
+    aside = {path for path, _, _ in ours if path.name.casefold().startswith(SET_ASIDE)}
+    if aside and any(path.name.casefold().startswith(USAGES["test"].casefold()) for path, _, _ in ours):
+        logger.warning("%s: left out %d pictures of PrivateTest, which lie beside PublicTest's", source, len(aside))
+        ours = [one for one in ours if one[0] not in aside]
     for path, emotion, read in ours:
-        if emotion:
-            yield str(path), emotion, read()
+        yield str(path), emotion, read()
     if unknown := {path.parent.name or "." for path, emotion, _ in named if not emotion}:
         logger.warning("%s: folders that are none of the seven emotions, left out: %s", source, sorted(unknown))
 

@@ -224,12 +224,12 @@ def _run(options: argparse.Namespace) -> None:
 def _check_apart(out: Path, *sources: Path | None) -> None:
     """Raises SplitError where what is written would take the place of what is read."""
     for source in sources:
-        if source and out.exists() and _same(out, source):
+        if source and _same(out, source):
             raise SplitError(f"--out {out}: that is what is read; choose another name, or it would be overwritten")
 
 
 def _same(path: Path, other: Path) -> bool:
-    return other.exists() and path.samefile(other)
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _write_out(out: Path, text: str) -> None:
@@ -251,7 +251,7 @@ def _lines(split: Split) -> Iterator[str]:
 
 def _home_of(source: Path, folder: Path) -> Emotion | None:
     """The emotion whose list in the folder is split."""
-    return next((e for e in EMOTIONS if (path := list_of(folder, e)).exists() and _same(path, source)), None)
+    return next((emotion for emotion in EMOTIONS if _same(list_of(folder, emotion), source)), None)
 
 
 def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> list[str]:
