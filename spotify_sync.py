@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.emotions import EMOTIONS, Emotion
+from model.files import replace_text
 from songs.catalog import (
     SYNCED,
     Track,
@@ -34,7 +35,6 @@ from songs.catalog import (
     list_of,
     open_closed_streams,
     read_tracks,
-    replace_text,
     take_any_title,
     write_tracks,
 )

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import csv
 import os
-import secrets
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TextIO
 
 import numpy as np
 
+from model.files import replacing
 from model.song_moods import FEATURES, Answer, Mood, SongMoods, counted_words, fault_of, usable
 
 LYRICS = "lyrics"
@@ -69,7 +68,7 @@ def label(
     decide; lyrics are read where a row has no usable features, counted words where it has no lyrics either.
     Raises TableError and OSError.
     """
-    with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _replacing(out) as made:
+    with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _output(out) as made:
         size = os.fstat(file.fileno()).st_size if file.seekable() else 0  # a pipe ends when it ends
         lines = _Lines(file)
         labelling = _Labelling(lines, moods, made, complain)
@@ -244,29 +243,11 @@ def _given(name: str) -> str:
     return f"{name}_given" if name.strip().casefold() in ADDED else name
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A file to write that becomes `path` at the end; after an error nothing is left of it.
-
-    Permissions and links to it stay. What is no file, a pipe say, is written as it comes.
-    """
+def _output(path: Path) -> AbstractContextManager[TextIO]:
+    """A file to write that becomes `path` at the end. What is no file, a pipe say, is written as it comes."""
     if path.exists() and not path.is_file():
-        with _made(path, "w") as file:
-            yield file
-        return
-    path = Path(os.path.realpath(path))
-    if not path.parent.is_dir():
-        raise TableError(f"there is no folder {path.parent} to write {path.name} to")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with _made(part, "x") as file:
-            yield file
-        if path.exists():
-            part.chmod(stat.S_IMODE(path.stat().st_mode))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _made(path: Path, mode: Literal["w", "x"]) -> TextIO:
-    return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
+        return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise TableError(f"there is no folder {folder} to write {path.name} to")
+    return replacing(path, errors="surrogateescape")

@@ -12,8 +12,6 @@ import json
 import logging
 import os
 import re
-import secrets
-import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any, Generic, TextIO, TypeVar
 
 from model.emotions import EMOTIONS, Emotion
+from model.files import replace_text
 
 COLUMNS = ("track_id", "title", "artist", "album", "duration_ms", "added_at")
 MEASURES = ("valence", "energy")  # how a song sounds, 0 to 1, where somebody knows it; a sync brings none
@@ -198,26 +197,6 @@ def open_closed_streams() -> None:
 def close_output(stream: TextIO | None = None) -> None:
     """Nobody takes any more: what Python would still say on its way out goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
-
-
-def replace_text(path: Path, text: str, errors: str = "strict") -> None:
-    """Make `text` the content of a file: a reader sees the old one or the new one, whole. Raises OSError.
-
-    Its permissions and links to it stay; after an error the old content does too, and nothing is left beside it.
-    """
-    path = Path(os.path.realpath(path))  # resolve() takes a link to itself for an error of ours
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("x", encoding="utf-8", errors=errors, newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            part.chmod(stat.S_IMODE(path.stat().st_mode))
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 class _Remembered(Generic[T]):

@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from model.emotions import EMOTIONS, Emotion
+from model.files import replace_text
 from model.song_moods import FEATURES, Mood, SongMoods, SongMoodsError, load_song_moods
 from model.song_table import TableError
-from songs.catalog import Track, close_output, forget_fetch, list_of, replace_text, take_any_title, write_tracks
+from songs.catalog import Track, close_output, forget_fetch, list_of, take_any_title, write_tracks
 from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError

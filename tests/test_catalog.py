@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from model.emotions import EMOTIONS, Emotion
+from model.files import replace_text
 from songs.catalog import (
     COLUMNS,
     LONGEST_TEXT,
@@ -26,7 +27,6 @@ from songs.catalog import (
     append_tracks,
     forget_fetch,
     read_tracks,
-    replace_text,
     write_tracks,
 )
 

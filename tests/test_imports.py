@@ -41,8 +41,9 @@ RUNTIME = {
         set(),
     ),
     "model.song_moods": ({"model.emotions"}, {"numpy", "snowballstemmer"}),
-    "model.song_table": ({"model.song_moods"}, {"numpy"}),
-    "songs.catalog": ({"model.emotions"}, {"pandas"}),
+    "model.files": (set(), set()),
+    "model.song_table": ({"model.files", "model.song_moods"}, {"numpy"}),
+    "songs.catalog": ({"model.emotions", "model.files"}, {"pandas"}),
     "songs.lift": ({"model.emotions", "songs.catalog"}, set()),
     "songs.features": ({"model.song_moods"}, set()),
     "songs.lookup": ({"model.song_moods", "songs.features"}, {"requests", "urllib3"}),
@@ -54,6 +55,7 @@ RUNTIME = {
     "songs.split": (
         {
             "model.emotions",
+            "model.files",
             "model.song_moods",
             "model.song_table",
             "songs.catalog",
@@ -88,7 +90,7 @@ RUNTIME = {
         },
         set(),
     ),
-    "spotify_sync": ({"model.emotions", "songs.catalog", "songs.dotenv", "songs.spotify"}, set()),
+    "spotify_sync": ({"model.emotions", "model.files", "songs.catalog", "songs.dotenv", "songs.spotify"}, set()),
     "web.lanes": (set(), {"limits"}),
     "web.settings": ({"model.emotions", "songs.dotenv"}, set()),
     "web.shared_camera": ({"camera"}, set()),

@@ -1,0 +1,37 @@
+"""Files put in place whole."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def replacing(path: Path, errors: str = "strict") -> Iterator[TextIO]:
+    """A UTF-8 file to write that becomes `path` at the end: a reader sees the old one or the new one. Raises OSError.
+
+    Its permissions and links to it stay; after an error the old content does too, and nothing is left beside it.
+    """
+    path = Path(os.path.realpath(path))  # resolve() takes a link to itself for an error of ours
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("x", encoding="utf-8", errors=errors, newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            part.chmod(stat.S_IMODE(path.stat().st_mode))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Make `text` the content of a file, whole: see `replacing`."""
+    with replacing(path, errors) as file:
+        file.write(text)
