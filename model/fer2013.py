@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -81,14 +83,16 @@ def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0) -> np.
     """A mask over `of`: pictures (n, 48, 48) that are a copy, or nearly one, of a picture in `among`.
 
     Pictures are compared as 12 x 12 means with brightness and contrast taken out, mirrored ones
-    too; a near-copy differs by less than `distance` percent of a picture's own variation.
+    too; a near-copy differs by less than `distance` percent of a picture's own variation. Pictures of one grey
+    have none: they are copies of their equals.
     """
     ours, theirs = _thumbnails(of), _thumbnails(among)
     theirs = np.concatenate([theirs, _thumbnails(among[:, :, ::-1])])
-    found = np.zeros(len(ours), bool)
+    equals = {picture.tobytes() for picture in among}
+    found = np.array([picture.tobytes() in equals for picture in of], bool)
     for start in range(0, len(ours), 2048):
         alike = ours[start : start + 2048] @ theirs.T
-        found[start : start + 2048] = (1.0 - alike.max(axis=1)) * 100 < distance
+        found[start : start + 2048] |= (1.0 - alike.max(axis=1)) * 100 < distance
     return found
 
 
@@ -106,13 +110,26 @@ File = tuple[PurePosixPath, Callable[[], bytes]]
 def _files(source: Path) -> Iterator[list[File]]:
     """The pictures of a folder or a zip by name, each with what reads it."""
     if source.suffix.lower() != ".zip":
-        paths = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES]
+        paths = [path for path in files_in(source) if path.suffix.lower() in SUFFIXES]
         yield [(PurePosixPath(path.relative_to(source).as_posix()), path.read_bytes) for path in paths]
         return
     with zipfile.ZipFile(source) as archive:
         members = [(PurePosixPath(name), partial(archive.read, name)) for name in sorted(archive.namelist())]
         ours = [one for one in members if "__MACOSX" not in one[0].parts]  # what a Mac adds is no picture
         yield [(path, read) for path, read in ours if path.suffix.lower() in SUFFIXES]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder and of those in it, sorted; links to folders are followed, each folder is read once."""
+    found, seen = [], set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:  # a link to a folder above it, say
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(where, name) for name in names]
+    return sorted(found)
 
 
 def _folder_of(split: str, above: set[str], source: Path) -> str | None:
@@ -146,19 +163,22 @@ def _in_folder(folder: str | None, files: Iterable[File], source: Path) -> Itera
     Where PublicTest and PrivateTest lie in one folder, as in copies whose `test/` has 7,178 pictures, PrivateTest is
     left out; alone it is read.
     """
-    named = [(path, _emotion_of(path), read) for path, read in files]
+    known = [(path, _emotion_of(path), read) for path, read in files]
     ours = [
         (path, emotion, read)
-        for path, emotion, read in named
+        for path, emotion, read in known
         if emotion and path.parent.parent.name.casefold() == folder
     ]
+    if len(places := {path.parent.parent for path, _, _ in ours}) > 1:
+        named = " and ".join(sorted(f"{place}/" for place in places))
+        raise DataError(f"{source} has the same split more than once, in {named}: give a folder with one of them")
     aside = {path for path, _, _ in ours if path.name.casefold().startswith(SET_ASIDE)}
     if aside and any(path.name.casefold().startswith(USAGES["test"].casefold()) for path, _, _ in ours):
         logger.warning("%s: left out %d pictures of PrivateTest, which lie beside PublicTest's", source, len(aside))
         ours = [one for one in ours if one[0] not in aside]
     for path, emotion, read in ours:
         yield str(path), emotion, read()
-    if unknown := {path.parent.name or "." for path, emotion, _ in named if not emotion}:
+    if unknown := {path.parent.name or "." for path, emotion, _ in known if not emotion}:
         logger.warning("%s: folders that are none of the seven emotions, left out: %s", source, sorted(unknown))
 
 
@@ -182,9 +202,9 @@ def _decoded(files: Iterator[tuple[str, Emotion, bytes]]) -> Iterator[tuple[str,
 
 
 def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not rows.fieldnames or not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames):
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = rows_of(file)
+        if not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames or ()):
             raise DataError(f"{path} is not fer2013.csv: it needs the columns emotion, pixels and Usage")
         for line, row in enumerate(rows, start=2):
             usage = (row["Usage"] or "").strip()
@@ -199,6 +219,13 @@ def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray
                 logger.warning("%s line %d left out: %s", path, line, error)
                 continue
             yield f"{USAGES[split]}_{line}", emotion, picture
+
+
+def rows_of(file: TextIO) -> csv.DictReader[str]:
+    """The rows of a table by the names of its columns, without blanks around these."""
+    rows = csv.DictReader(file)
+    rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+    return rows
 
 
 def _stack(rows: Iterator[tuple[str, Emotion, np.ndarray]], source: Path, expected: str) -> FaceSet:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from model.emotions import EMOTIONS, Emotion
-from model.fer2013 import DataError
+from model.fer2013 import DataError, rows_of
 
 VOTES = {
     "anger": Emotion.ANGRY,
@@ -109,8 +109,8 @@ def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:
     The table as FER+ publishes it (fer2013new.csv) names no label; its lines are those of fer2013.csv.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = rows_of(file)
             columns = set(rows.fieldnames or ())
             if not columns >= set(COLUMNS) or not columns & {"file", "Usage"}:
                 raise DataError(f"{path} is no FER+ table: it needs the columns file (or Usage), {', '.join(COLUMNS)}")

@@ -36,7 +36,8 @@ from model.recognizer import Classifier, WeightsError, classify_in_batches
 logger = logging.getLogger(__name__)
 
 MAY_BE_NONE = ("keep_from", "seed")  # of the whole numbers, which all others count something
-SHARES = ("label_share", "smoothing", "teacher_share", "dropout", "no_faces")
+SHARES = ("momentum", "label_share", "smoothing", "teacher_share", "dropout", "no_faces")
+MOST = dict.fromkeys(SHARES, 1) | {"seed": 2**32 - 1}  # of a seed: what NumPy takes
 CHOICES = {"votes": ("shares", "labels"), "precision": ("float32", "mixed_bfloat16", "mixed_float16")}
 
 
@@ -60,7 +61,7 @@ class Settings:
     blocks: tuple[int, ...] = BLOCKS
     dropout: float = DROPOUT
     augmentation: float = 1.0  # how far and how often pictures are changed
-    no_faces: float = 0.0  # share of pictures that show none, for which nothing is the right answer
+    no_faces: float = 0.0  # share of pictures that show none; but for what teachers read, they ask for all alike
     mixup: float = 0.0  # how evenly pictures are blended: the share of each is drawn from a beta distribution of this
     rarity: float = 0.5  # pictures of rare emotions are repeated: (mean count / their count) ** this, rounded
     start: str = ""  # a .keras file of this network, or of one with fewer blocks, whose weights the run begins with
@@ -152,7 +153,7 @@ class Run(keras.callbacks.Callback):
         return self.folder / "checkpoint.keras"
 
     def epochs_done(self) -> int:
-        """How many epochs the checkpoint has seen; SystemExit when it is none."""
+        """How many epochs the checkpoint has seen; SystemExit when it is none, or does not say."""
         beside = self.folder / "state.json"  # where older runs have it
         try:
             with zipfile.ZipFile(self.checkpoint) as archive:
@@ -160,15 +161,28 @@ class Run(keras.callbacks.Callback):
                     return int(json.loads(archive.read("state.json"))["epochs_done"])
         except zipfile.BadZipFile as error:
             raise SystemExit(f"{self.checkpoint} is no checkpoint ({error}): choose another --out") from error
-        return int(json.loads(beside.read_text())["epochs_done"]) if beside.exists() else 0
+        if not beside.exists():
+            raise SystemExit(
+                f"{self.checkpoint} does not say how many epochs it has seen: put state.json back beside it,"
+                " or choose another --out, and take its weights with --start"
+            )
+        return int(json.loads(beside.read_text())["epochs_done"])
 
     def continue_in(self, network: keras.Model) -> None:
-        """Give `network`, compiled but untrained, the checkpoint's weights and optimizer state."""
-        saved = keras.models.load_model(self.checkpoint)
-        network.set_weights(saved.get_weights())
-        network.optimizer.build(network.trainable_variables)
-        for ours, theirs in zip(network.optimizer.variables, saved.optimizer.variables, strict=True):
-            ours.assign(theirs)
+        """Give `network`, compiled but untrained, the checkpoint's weights and optimizer state.
+
+        SystemExit when it is of another network.
+        """
+        try:
+            saved = keras.models.load_model(self.checkpoint)
+            network.set_weights(saved.get_weights())
+            network.optimizer.build(network.trainable_variables)
+            for ours, theirs in zip(network.optimizer.variables, saved.optimizer.variables, strict=True):
+                ours.assign(theirs)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SystemExit(
+                f"{self.checkpoint} cannot be continued by this network ({error}): choose another --out"
+            ) from error
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         # A checkpoint does not hold the random state of dropout, so it follows from seed and epoch.
@@ -352,12 +366,12 @@ def chosen_settings(chosen: argparse.Namespace, kind: Any) -> Any:
 
 
 def check(settings: Any) -> None:
-    """SystemExit unless counts are at least one, shares at most one, and no number is negative."""
+    """SystemExit unless counts are at least one, no number is negative, and none is above its MOST."""
     for name, value in vars(settings).items():
         least = int(isinstance(value, int) and name not in MAY_BE_NONE)
-        most = 1 if name in SHARES else sys.float_info.max
+        most = MOST.get(name, sys.float_info.max)
         if isinstance(value, int | float) and not least <= value <= most:
-            wanted = f"{least} to 1" if name in SHARES else f"{least} or more"
+            wanted = f"{least} to {most}" if name in MOST else f"{least} or more"
             raise SystemExit(f"--{name.replace('_', '-')} is {value}: choose {wanted}")
 
 
@@ -402,7 +416,10 @@ def _saved(file: Path) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str | None:
-    """The SHA-256 of a file, in hexadecimal digits; None for a folder."""
+    """The SHA-256 of a file, in hexadecimal digits; for a folder, of its files' names and sizes; None for neither."""
+    if path.is_dir():
+        files = "".join(f"{file.relative_to(path)} {file.stat().st_size}\n" for file in fer2013.files_in(path))
+        return hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()
     if not path.is_file():
         return None
     with path.open("rb") as file:

@@ -122,6 +122,7 @@ def test_folder_zip_and_csv_hold_the_same(folder: Path, tmp_path: Path) -> None:
 def test_labels_are_translated_by_name(folder: Path) -> None:
     """Folders sort alphabetically; labels follow the order of EMOTIONS all the same."""
     faces = fer2013.load(folder, "test")
+    assert len(faces) == 28
     for name, label in zip(faces.names, faces.labels, strict=True):
         assert EMOTIONS[label] == Path(name).parent.name
 
@@ -195,6 +196,27 @@ def test_a_folder_of_no_known_split_is_named(tmp_path: Path, folders: tuple[str,
         cv2.imwrite(str(tmp_path / name / "sad" / "a.png"), picture(1))
     with pytest.raises(fer2013.DataError, match=f"under {named}[?] Call the folders train and test"):
         fer2013.load(tmp_path, "test")
+
+
+def test_folders_that_are_links_are_read(tmp_path: Path) -> None:
+    """Pictures that lie elsewhere are pictures; a link to a folder above is no second copy of them."""
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    for i, folder in enumerate((elsewhere, here / "sad")):
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "a.png"), picture(i))
+    (here / "happy").symlink_to(elsewhere)
+    (here / "again").symlink_to(here)
+    assert fer2013.load(here, "test").names == ("happy/a.png", "sad/a.png")
+
+
+@pytest.mark.parametrize("inner", ["images/train", "mine/train"])
+def test_a_split_that_is_there_twice_is_named(tmp_path: Path, inner: str) -> None:
+    """Some copies hold all pictures at two depths: each would count twice, and the interval be too narrow."""
+    for name in ("train", inner):
+        (tmp_path / name / "sad").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name / "sad" / "a.png"), picture(1))
+    with pytest.raises(fer2013.DataError, match=rf"the same split more than once, in {inner}/ and train/: give"):
+        fer2013.load(tmp_path, "train")
 
 
 def test_what_a_mac_adds_to_a_zip_is_no_split(folder: Path, tmp_path: Path) -> None:
@@ -274,6 +296,14 @@ def test_votes_as_fer_plus_publishes_them_go_by_lines(tmp_path: Path) -> None:
     assert named == {"train": ["happiness", "anger"], "test": ["sadness"]}
 
 
+def test_tables_that_a_spreadsheet_saved_are_read(tmp_path: Path) -> None:
+    """With a byte order mark, and with blanks around the names of columns."""
+    data, votes = tmp_path / "fer2013.csv", tmp_path / "ferplus.csv"
+    data.write_text(f"emotion, Usage, pixels\n3,PublicTest,{' '.join(['7'] * 2304)}\n", encoding="utf-8-sig")
+    votes.write_text(f"Usage, {', '.join(COLUMNS)}\nPublicTest{',1' * len(COLUMNS)}\n", encoding="utf-8-sig")
+    assert load_ballot(votes, fer2013.load(data, "test").names).listed.all()
+
+
 @pytest.mark.parametrize("name", ["nothing", "empty", "broken.zip", "other.csv"])
 def test_data_that_is_none_says_so(tmp_path: Path, name: str) -> None:
     """A missing path, an empty folder, a zip that is none and a foreign table are refused in words."""
@@ -293,6 +323,12 @@ def test_near_copies_are_found() -> None:
     others = [picture(i) for i in range(50, 60)]
     found = fer2013.near_copies(np.stack([known[3], mirrored, brighter, noisy, *others]), known)
     assert found.tolist() == [True] * 4 + [False] * 10
+
+
+def test_pictures_of_one_grey_are_copies_of_their_equals() -> None:
+    """The original table has blank pictures in both splits: without contrast only the same grey is a copy."""
+    black, grey = np.zeros((1, 48, 48), np.uint8), np.full((1, 48, 48), 7, np.uint8)
+    assert fer2013.near_copies(np.concatenate([black, grey]), black).tolist() == [True, False]
 
 
 def test_copies_of_validation_pictures_are_not_trained_on(
@@ -462,6 +498,13 @@ def test_wilson_interval_of_a_known_case() -> None:
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
 
 
+def test_an_interval_stays_a_share() -> None:
+    """None right, or all, of a few pictures: never below nothing, nor above all, by a rounding."""
+    for n in range(1, 200):
+        assert wilson_interval(0, n)[0] >= 0
+        assert wilson_interval(n, n)[1] <= 1
+
+
 def test_calibration_error_of_known_cases() -> None:
     """Sure and always right is 0; sure and half right is 0.5."""
     sure = np.eye(7)[[0, 0]]
@@ -515,7 +558,8 @@ def test_a_run_that_counts_its_epochs_beside_the_checkpoint_is_resumed(tmp_path:
     one = Run(tmp_path, 1)
     with zipfile.ZipFile(one.checkpoint, "w") as archive:
         archive.writestr("metadata.json", "{}")
-    assert one.epochs_done() == 0
+    with pytest.raises(SystemExit, match=r"checkpoint\.keras does not say how many epochs"):
+        one.epochs_done()
     (tmp_path / "state.json").write_text('{"epochs_done": 26}')
     assert one.epochs_done() == 26
     with zipfile.ZipFile(one.checkpoint, "a") as archive:
@@ -596,6 +640,28 @@ def test_a_run_is_not_resumed_with_other_votes_or_without_its_settings(
         assert re.search(r"settings\.json is missing or broken .*: put it back beside the checkpoint", says)
 
 
+def test_a_run_is_not_resumed_with_pictures_that_came_or_went(trained: Path, folder: Path, tmp_path: Path) -> None:
+    """Of a folder too: order and schedule follow from how many pictures there are."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    shutil.copytree(trained, tmp_path / "run")
+    again = ("model.train", "--data", data, "--out", tmp_path / "run", "--resume", *TINY)
+    cv2.imwrite(str(data / "train" / "sad" / "another.png"), picture(1))
+    assert "was begun with another --data: resume with it" in refused(*again)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', while it saves
+def test_a_checkpoint_of_another_network_is_not_continued(trained: Path, folder: Path, tmp_path: Path) -> None:
+    """Copied into the folder of a run, or made by an older version of ours."""
+    one = Run(tmp_path / "run", 1)
+    shutil.copytree(trained, one.folder)
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(one.checkpoint)
+    with zipfile.ZipFile(one.checkpoint, "a") as archive:
+        archive.writestr("state.json", '{"epochs_done": 1}')
+    says = refused("model.train", "--data", folder, "--out", one.folder, "--resume", *TINY)
+    assert re.search(r"checkpoint\.keras cannot be continued by this network .*: choose another --out", says)
+
+
 def test_devices_that_keras_would_not_share_among_are_refused(folder: Path, tmp_path: Path) -> None:
     """On TensorFlow one device would do all the work, unsaid."""
     out = tmp_path / "out"
@@ -621,6 +687,8 @@ def test_a_run_that_cannot_begin_is_explained(folder: Path, tmp_path: Path) -> N
         ("--epochs", 0, "1 or more"),
         ("--label-share", 1.5, "0 to 1"),
         ("--no-faces", -0.1, "0 to 1"),
+        ("--momentum", 1.5, "0 to 1"),
+        ("--seed", 2**32, "0 to 4294967295"),
     ],
 )
 def test_a_setting_out_of_range_is_named(folder: Path, tmp_path: Path, flag: str, value: object, wanted: str) -> None:
