@@ -15,11 +15,10 @@ import json
 import logging
 import re
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,17 +26,7 @@ from typing import Any, NamedTuple
 
 from model.emotions import EMOTIONS, Emotion
 from model.files import replace_text
-from songs.catalog import (
-    SYNCED,
-    Track,
-    append_tracks,
-    close_output,
-    list_of,
-    open_closed_streams,
-    read_tracks,
-    take_any_title,
-    write_tracks,
-)
+from songs.catalog import Track, append_tracks, list_of, names_of, not_in, plain, read_tracks, write_tracks
 from songs.dotenv import DotenvError, environment
 from songs.spotify import (
     LOG_IN,
@@ -59,9 +48,10 @@ from songs.spotify import (
     read_token,
     settings_from,
 )
+from songs.streams import close_output, open_closed_streams, take_any_title
+from songs.synced import PLAYLISTS, SYNCED, Note, notes_of, write_note
 
 HERE = Path(__file__).resolve().parent
-PLAYLISTS = "playlists.json"  # in the songs folder: which playlists make which list
 # An unchanged list is fetched again all the same, for its songs may have gone; weekly runs do so before the page minds.
 OLDEST_COPY = timedelta(days=22)
 LOGIN_LASTS = timedelta(days=180)
@@ -281,6 +271,8 @@ def playlist_id(text: str) -> str:
 
 def read_playlists(folder: Path) -> dict[Emotion, tuple[str, ...]]:
     """Which playlists make each list; none without the file."""
+    if not folder.is_dir():
+        raise CannotRunError(f"VISAGE_SONGS={folder}: there is no such folder; make it, or name another")
     try:
         given = json.loads((folder / PLAYLISTS).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -328,6 +320,8 @@ def choose_playlists(folder: Path, mine: Sequence[Mapping[str, Any]], chosen: di
             try:
                 chosen[emotion] = [named_playlist(text, mine)]
                 write_playlists(folder, chosen)
+                called = (p.get("name") for p in mine if p["id"] == chosen[emotion][0])
+                say(f"{emotion}: {next(called, chosen[emotion][0])}")
                 break
             except CannotRunError as error:
                 say(str(error))
@@ -441,7 +435,8 @@ class Refresh:
         else:
             write_tracks(path, tracks)
         # After the list: a crash between the two means another fetch, and never a list taken for newer than it is.
-        write_note(self.folder, emotion, Note(started, now, "append" if keep else "replace"))
+        seen = now if whole else dict.fromkeys(now, "")
+        write_note(self.folder, emotion, Note(started, seen, "append" if keep else "replace"))
         return line
 
     def _unchanged(self, note: Note, now: Mapping[str, str]) -> bool:
@@ -517,32 +512,18 @@ def song_of(entry: Any) -> Song:
         raise ValueError("not understood") from None
 
 
-def plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def names(track: Track) -> set[str]:
-    """What makes two tracks the same song, if they share one."""
-    return {track.track_id, f"{plain(track.title)} by {plain(track.artist)}"}
-
-
 def unique(songs: Iterable[Song], left_out: Counter[str]) -> list[Track]:
     """Each song once: by its id, by ISRC, then by title and artist. Counts the others."""
     seen: set[str] = set()
     tracks = []
     for track, isrc in songs:
-        known_by = names(track) | ({f"ISRC {isrc.upper()}"} if isrc else set())
+        known_by = names_of(track) | ({f"ISRC {isrc.upper()}"} if isrc else set())
         if known_by & seen:
             left_out["double"] += 1
         else:
             tracks.append(track)
         seen |= known_by
     return tracks
-
-
-def not_in(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
-    seen = {name for track in old for name in names(track)}
-    return [track for track in tracks if not names(track) & seen]
 
 
 def measured_as(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
@@ -586,53 +567,6 @@ def difference(before: Sequence[Track], after: Sequence[Track]) -> list[str]:
     old, new = ({track.track_id: track for track in tracks} for tracks in (before, after))
     gone = [f"  - {track.artist}: {track.title}" for i, track in old.items() if i not in new]
     return gone + [f"  + {track.artist}: {track.title}" for i, track in new.items() if i not in old]
-
-
-# -- what was fetched when -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Note:
-    """When a list was fetched (None: never), from which snapshots of which playlists, and how."""
-
-    fetched: datetime | None = None
-    playlists: Mapping[str, str] = field(default_factory=dict)
-    mode: str = "replace"
-
-    @property
-    def age(self) -> timedelta:
-        """How long ago the list was fetched; for ever, if it never was, or by a clock that was far ahead."""
-        age = datetime.now(UTC) - self.fetched if self.fetched else timedelta.max
-        return max(age, timedelta()) if age > -timedelta(days=1) else timedelta.max
-
-    def made_of(self, playlists: Iterable[str]) -> bool:
-        return set(self.playlists) == set(playlists)
-
-
-def read_synced(folder: Path) -> dict[str, Any]:
-    """The notes as they stand on disk; none if they are absent or broken, which costs a fetch."""
-    try:
-        notes = json.loads((folder / SYNCED).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
-
-
-def notes_of(folder: Path, emotions: Iterable[Emotion]) -> dict[Emotion, Note]:
-    """The note of each list; one that is absent or broken is a list never fetched."""
-    notes = {emotion: Note() for emotion in emotions}
-    for emotion, entry in read_synced(folder).items():
-        with suppress(KeyError, TypeError, ValueError):
-            fetched = datetime.fromisoformat(entry["fetched_at"]).astimezone(UTC)
-            if emotion in notes:
-                notes[Emotion(emotion)] = Note(fetched, dict(entry["playlists"]), str(entry.get("mode")))
-    return notes
-
-
-def write_note(folder: Path, emotion: Emotion, note: Note) -> None:
-    """Remember what a list was made from."""
-    entry = {"fetched_at": f"{note.fetched:%Y-%m-%dT%H:%M:%SZ}", "playlists": note.playlists, "mode": note.mode}
-    replace_text(folder / SYNCED, json.dumps(read_synced(folder) | {emotion: entry}, indent=2) + "\n")
 
 
 @contextmanager

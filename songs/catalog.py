@@ -1,35 +1,33 @@
 """The song lists: an emotion in, its playlist out. The only reader and writer of the CSVs.
 
 A list is `<emotion>.csv`: UTF-8, a header, one line a song, with `COLUMNS` and perhaps `MEASURES`. Other columns may
-be there and are not read. `SYNCED` beside the lists says when each was last fetched.
+be there and are not read. `songs.synced` says when each was last fetched.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
-import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, Generic, TypeVar
 
 from model.emotions import EMOTIONS, Emotion
 from model.files import replace_text
+from songs.synced import SYNCED, fetch_times
 
 COLUMNS = ("track_id", "title", "artist", "album", "duration_ms", "added_at")
 MEASURES = ("valence", "energy")  # how a song sounds, 0 to 1, where somebody knows it; a sync brings none
 LONGEST_TEXT = 300  # characters
 LONGEST_SONG = 24 * 60 * 60 * 1000  # milliseconds; anything above is no song
 REASONS_LOGGED = 20
-SYNCED = "synced.json"  # beside the lists: when each was fetched, and from what
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -150,26 +148,41 @@ def append_tracks(path: Path, tracks: Iterable[Track]) -> None:
     if not path.exists():
         write_tracks(path, tracks)
         return
-    text = path.read_bytes().decode(errors="surrogateescape")
-    lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
-    first = next((n for n, line in enumerate(lines) if line.strip("\ufeff \t")), 0)
-    names = _names(lines[first].lstrip("\ufeff") if lines else "")
+    head, columns, rows = _text_of(path)
     tracks = list(tracks)
-    missing = [name for name in _columns(tracks) if name not in names]
+    missing = [name for name in _columns(tracks) if name not in columns]
     if missing:
-        rows = [line if _fault(line, len(names)) else line + "," * len(missing) for line in lines[first + 1 :]]
-        lines[first:] = [",".join([lines[first], *missing]), *rows]
-    more = _lines_of(tracks, [*names, *missing])
-    replace_text(path, "\n".join([*lines, more]), errors="surrogateescape")
+        head[-1] = ",".join([head[-1], *missing])
+        rows = [row if _fault(row, len(columns)) else row + "," * len(missing) for row in rows]
+    more = _lines_of(tracks, [*columns, *missing])
+    replace_text(path, "\n".join([*head, *rows, more]), errors="surrogateescape")
 
 
-def forget_fetch(path: Path) -> None:
-    """Say no longer that a list was fetched, for it will hold songs that no sync brought. Raises OSError."""
-    notes = path.with_name(SYNCED)
-    with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
-        entries = json.loads(notes.read_bytes())
-        del entries[path.stem]
-        replace_text(notes, json.dumps(entries, indent=2) + "\n")
+def remove_tracks(path: Path, ids: Collection[str]) -> None:
+    """Take the songs with these ids out of a list, all at once or not at all; every other line stays.
+
+    Raises OSError, and ValueError if it is no song list.
+    """
+    head, columns, rows = _text_of(path)
+    at, width = columns.index("track_id"), len(columns)
+    kept = [row for row in rows if _fault(row, width) or next(csv.reader([row]))[at].strip() not in ids]
+    replace_text(path, "\n".join([*head, *kept, ""]), errors="surrogateescape")
+
+
+def plain(text: str) -> str:
+    """A name as it is compared: without case, width and doubled blanks."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def names_of(track: Track) -> set[str]:
+    """What makes two tracks the same song, if they share one: one recording has several ids at Spotify."""
+    return {track.track_id} | ({f"{plain(track.title)} by {plain(track.artist)}"} if track.artist else set())
+
+
+def not_in(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
+    """The songs that are not among the old ones."""
+    seen = {name for track in old for name in names_of(track)}
+    return [track for track in tracks if not names_of(track) & seen]
 
 
 def measure(text: str) -> float | None:
@@ -178,25 +191,6 @@ def measure(text: str) -> float | None:
         if 0 <= (number := float(text)) <= 1:
             return number
     return None
-
-
-def take_any_title(*streams: TextIO) -> None:
-    """Let a title that a console cannot show, of an old code page, not end a run that prints it."""
-    for stream in streams:
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def open_closed_streams() -> None:
-    """Let what is said go nowhere, where whoever started this has closed stdout or stderr."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
-
-
-def close_output(stream: TextIO | None = None) -> None:
-    """Nobody takes any more: what Python would still say on its way out goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 class _Remembered(Generic[T]):
@@ -267,20 +261,18 @@ def _lines_of(tracks: Iterable[Track], columns: Sequence[str]) -> str:
 def _fetch_times(path: Path) -> dict[str, str]:
     """When each list was fetched, by emotion; empty if the file is absent or broken."""
     try:
-        entries = json.loads(path.read_bytes())
-        return {name: entry["fetched_at"] for name, entry in entries.items() if _is_fetch(entry)}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, AttributeError, RecursionError) as error:
+        return fetch_times(path.parent)
+    except ValueError as error:
         logger.warning("%s is not understood, the lists show no date: %s", path, error)
         return {}
 
 
-def _is_fetch(entry: Any) -> bool:
-    try:
-        return bool(datetime.fromisoformat(entry["fetched_at"]))
-    except (KeyError, TypeError, ValueError):
-        return False
+def _text_of(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """The lines of a list up to its header, its columns, and the lines below. ValueError if it is no song list."""
+    text = path.read_bytes().decode(errors="surrogateescape")
+    lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+    below = next((n for n, line in enumerate(lines, 1) if line.strip("\ufeff \t")), 0)
+    return lines[:below], _names(lines[below - 1].lstrip("\ufeff") if below else ""), lines[below:]
 
 
 def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:

@@ -15,6 +15,12 @@ def environment(dotenv: Path) -> dict[str, str]:
     return {**dotenv_values(dotenv), **os.environ}
 
 
+def own_lists() -> Path:
+    """The folder of the site's song lists: VISAGE_SONGS, else this one. DotenvError when .env cannot be read."""
+    here = Path(__file__).resolve().parent
+    return Path(os.path.expanduser(environment(here.parent / ".env").get("VISAGE_SONGS") or here))
+
+
 def dotenv_values(path: Path) -> dict[str, str]:
     """The NAME=value lines of a file, with or without quotes, `export` and a comment behind; none without it.
 

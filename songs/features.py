@@ -19,7 +19,7 @@ from typing import Any
 from model.song_moods import FEATURES, fault_of
 
 SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation call a column
-    "track_id": ("track_id", "id", "spotify_id", "track_uri", "track uri", "uri"),
+    "track_id": ("track_id", "id", "spotify_id", "spotify id", "track_uri", "track uri", "uri"),
     "title": ("title", "name", "track_name", "track name", "song"),
     "artist": ("artist", "artists", "artist_name", "artist name", "artist name(s)", "track_artist"),
 }
@@ -196,11 +196,11 @@ def song_in(row: Sequence[str], columns: Mapping[str, int]) -> Song:
 
 
 def artists_in(cell: str) -> str:
-    """The artists of a cell; those of a list as Python writes it with commas between."""
+    """The artists of a cell with commas between, of a list as Python writes it and of one with semicolons too."""
     if cell.startswith("[") and cell.endswith("]"):
         with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return ", ".join(ast.literal_eval(cell))
-    return cell
+    return re.sub(r"\s*;\s*", ", ", cell)
 
 
 def sound_in(row: Sequence[str], columns: Mapping[str, int], wanted: Wanted | None = None) -> Sound | None:

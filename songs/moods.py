@@ -19,18 +19,11 @@ from pathlib import Path
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
-from songs.catalog import (
-    Track,
-    append_tracks,
-    close_output,
-    forget_fetch,
-    list_of,
-    measure,
-    read_tracks,
-    take_any_title,
-    write_tracks,
-)
+from songs.catalog import Track, append_tracks, list_of, measure, not_in, read_tracks, write_tracks
+from songs.dotenv import DotenvError, own_lists
 from songs.features import SONG_COLUMNS, artists_in, id_in
+from songs.streams import close_output, take_any_title
+from songs.synced import PLAYLISTS, forget_fetch, is_refreshed
 
 NAMES = {  # how tables in circulation call a column
     **SONG_COLUMNS,
@@ -64,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TableError, SongMoodsError) as error:
         _complain(f"{options.table}: {error}")
         return 2
+    except DotenvError as error:
+        _complain(str(error))
+        return 2
     except BrokenPipeError:  # whoever read the lines has seen enough
         close_output()
     except OSError as error:
@@ -93,9 +89,10 @@ def make_playlists(options: argparse.Namespace) -> None:
 
 def check_lists(options: argparse.Namespace) -> None:
     """Name the songs whose labelled mood disagrees with the list they sit in; says nothing else."""
-    if not any(list_of(options.songs, emotion).exists() for emotion in EMOTIONS):
-        raise FileNotFoundError(ENOENT, "none of the seven lists is in it", str(options.songs))
-    lists = {emotion: listed(list_of(options.songs, emotion)) for emotion in EMOTIONS}
+    folder = options.songs or own_lists()
+    if not any(list_of(folder, emotion).exists() for emotion in EMOTIONS):
+        raise FileNotFoundError(ENOENT, "none of the seven lists is in it", str(folder))
+    lists = {emotion: listed(list_of(folder, emotion)) for emotion in EMOTIONS}
     known = {track.track_id for tracks in lists.values() for track in tracks}
     labelled = {
         track.track_id: (emotion, sure)
@@ -148,12 +145,18 @@ def write_lists(chosen: Mapping[Emotion, Sequence[Track]], folder: Path, append:
             before = read_tracks(path)[0] if append and path.exists() else []
         except ValueError as error:
             raise TableError(f"{path} is not a song list, and nothing is added to it: {error}") from None
-        known = {track.track_id for track in before}
-        new = [track for track in chosen[emotion] if track.track_id not in known]
+        new = not_in(before, chosen[emotion])
         if new:
             forget_fetch(path)
             (append_tracks if append else write_tracks)(path, new)
-        yield f"{emotion}: {len(before) + len(new)} songs, {len({track.artist for track in new})} artists among the new"
+        artists = len({track.artist for track in new})
+        yield f"{emotion}: {len(before) + len(new)} songs, {artists} artists among the new{undone(path) if new else ''}"
+
+
+def undone(path: Path) -> str:
+    """What is to be said of a list that was changed here, if a refresh will fetch it anew."""
+    why = "; a refresh brings back what its playlist holds: change that too, or take it out of"
+    return f"{why} {path.with_name(PLAYLISTS)}" if is_refreshed(path) else ""
 
 
 def choose(songs: Iterable[tuple[Emotion, Song]], top: int) -> dict[Emotion, list[Track]]:
@@ -263,24 +266,22 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--append", action="store_true", help="add new songs and keep the old ones (default: replace)")
     one.add_argument("--top", type=_positive, default=100, metavar="100", help="songs a list")
     one = command("check", check_lists, "LABELLED.csv")
-    one.add_argument(
-        "--songs", type=existing_folder, default=Path(__file__).parent, metavar="DIR", help="where the lists are"
-    )
+    one.add_argument("--songs", type=existing_folder, metavar="DIR", help="where the lists are (default: the site's)")
     one.add_argument("--sure", type=_share, default=0.5, metavar="0.5", help="name songs from this confidence on")
     return parser
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return number
 
 
 def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    share = measure(text)
+    if share is None:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return share
 
 

@@ -25,12 +25,14 @@ from model.emotions import EMOTIONS, Emotion
 from model.files import replace_text
 from model.song_moods import FEATURES, Mood, SongMoods, SongMoodsError, load_song_moods
 from model.song_table import TableError
-from songs.catalog import Track, close_output, forget_fetch, list_of, take_any_title, write_tracks
+from songs.catalog import Track, list_of, remove_tracks
 from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
-from songs.moods import ALSO_IN, choose, existing_folder, listed, write_lists
+from songs.moods import ALSO_IN, choose, existing_folder, listed, undone, write_lists
 from songs.paste import Pasted, SplitError, read_songs
+from songs.streams import close_output, take_any_title
+from songs.synced import forget_fetch
 
 PATIENCE = 3600.0  # seconds that the command lets a service take; a playlist of thousands is asked for in minutes
 AT_ONCE = 2  # splits; a large table or a slow service must not take the site's threads
@@ -147,7 +149,9 @@ class Splitter:
                 yield Placed(song, UNKNOWN, Mood.NOT_KNOWN, 0.0)
                 continue
             answer = next(answers)
-            yield Placed(_named(song, sound), str(answer.emotion or answer.mood), answer.mood, float(answer.confidence))
+            yield Placed(
+                _named(song, sound.song), str(answer.emotion or answer.mood), answer.mood, float(answer.confidence)
+            )
 
 
 def as_csv(split: Split) -> str:
@@ -165,11 +169,8 @@ def _filled(sounds: Iterable[Sound | None], more: Iterable[Sound | None]) -> lis
     return [sound or other for sound, other in zip(sounds, more, strict=True)]
 
 
-def _named(song: Song, sound: Sound | None) -> Song:
+def _named(song: Song, known: Song) -> Song:
     """A song with what its source knows of it: an id for a name, a name for an id."""
-    if sound is None:
-        return song
-    known = sound.song
     names = (song.title, song.artist) if song.track_id and song.title else (known.title, known.artist)
     title, artist = names if names[0] else (song.title, song.artist)
     return Song(song.track_id or known.track_id, title, artist)
@@ -259,7 +260,7 @@ def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> li
     """The lists of a folder from a split, and how each went; a song that has no id or no title can be in none.
 
     What the lists say of a song already, its album and length say, stays. From the list of `home` songs move: the
-    others gain them, and it keeps those that belong in none, and those that do not disagree with it.
+    others gain them, and all else in it stays: songs that belong in none or do not disagree with it, and other lines.
     """
     known = {track.track_id: track for emotion in EMOTIONS for track in listed(list_of(folder, emotion))}
     songs, left = [], 0
@@ -273,23 +274,25 @@ def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> li
         except ValueError:
             left += 1
     chosen = choose(songs, len(songs) or 1)
-    staying = chosen.pop(home) if home else []
+    if home:
+        del chosen[home]
     written = list(write_lists(chosen, folder, append or home is not None))
     if home:  # last: of songs that move, none is ever in no list
-        written.append(_left_with(list_of(folder, home), staying))
+        moved = {track.track_id for tracks in chosen.values() for track in tracks}
+        written.append(_left_without(list_of(folder, home), moved))
     if left:
         sys.stderr.write(f"{left} songs are in no list: a list needs a Spotify id and a title\n")
     return written
 
 
-def _left_with(path: Path, staying: Sequence[Track]) -> str:
-    """Take the songs that do not stay out of a list, and say how many have moved."""
-    before, ids = listed(path), {track.track_id for track in staying}
-    after = [track for track in before if track.track_id in ids]
-    if after != before:
+def _left_without(path: Path, moved: set[str]) -> str:
+    """Take the songs (ids) that have moved out of a list, and say how many."""
+    before = {track.track_id for track in listed(path)}
+    gone = before & moved
+    if gone:
         forget_fetch(path)
-        write_tracks(path, after)
-    return f"{path.stem}: {len(after)} songs, {len(before) - len(after)} have moved"
+        remove_tracks(path, gone)
+    return f"{path.stem}: {len(before - gone)} songs, {len(gone)} have moved{undone(path) if gone else ''}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,9 +29,11 @@ from pictures.following import Follower, seen_once
 from pictures.recording import Recording, save_picture
 from pictures.sources import FPS, Showing, SourceError, is_device, is_url, public_name, shown_once
 from pictures.stills import PictureError, Still, decode_image, decode_still
-from songs.catalog import Catalog, close_output, open_closed_streams, take_any_title
+from songs.catalog import Catalog
+from songs.dotenv import DotenvError, own_lists
 from songs.report import Every, Lines, Sight, Terminal, without_noise
 from songs.saving import UsageError, film_for, path_of, photo_for, photos_for
+from songs.streams import close_output, open_closed_streams, take_any_title
 
 READ_EVERY = 0.1  # seconds between the frames that are read: ten a second follow any expression
 FOLLOWED = 0.2  # seconds: in frames further apart, faces are looked for anew
@@ -274,9 +276,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="one JSON object a line")
     made.add_argument("--songs", type=_count, default=0, metavar="N", help="N songs for each new mood")
-    made.add_argument(
-        "--lists", type=Path, default=Path(__file__).parent, metavar="DIR", help="where the song lists are"
-    )
+    made.add_argument("--lists", type=Path, metavar="DIR", help="where the song lists are (default: the site's)")
     made.add_argument(
         "--every",
         type=_seconds,
@@ -309,10 +309,18 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _lists(given: Path | None) -> Path:
+    try:
+        folder = given or own_lists()
+    except DotenvError as error:
+        raise UsageError(str(error)) from None
+    if not folder.is_dir():
+        raise UsageError(f"{'--lists ' if given else 'VISAGE_SONGS='}{folder}: there is no such folder")
+    return folder
+
+
 def _lines(options: argparse.Namespace, terminal: Terminal) -> Lines:
-    if options.songs and not options.lists.is_dir():
-        raise UsageError(f"--lists {options.lists}: there is no such folder")
-    catalog = Catalog(options.lists) if options.songs else None
+    catalog = Catalog(_lists(options.lists)) if options.songs else None
     settles = SETTLES if _gap(options) <= FOLLOWED else 0.0
     return Lines(terminal, options.every, options.songs, catalog, settles=settles, in_json=options.json)
 

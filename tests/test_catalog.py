@@ -25,10 +25,12 @@ from songs.catalog import (
     Catalog,
     Track,
     append_tracks,
-    forget_fetch,
+    not_in,
     read_tracks,
+    remove_tracks,
     write_tracks,
 )
+from songs.synced import forget_fetch
 
 SHIPPED = Path(__file__).parent.parent / "songs"
 HEADER = ",".join(COLUMNS)
@@ -339,6 +341,32 @@ def test_a_list_that_no_sync_made_is_not_called_fetched(path: Path) -> None:
     notes.write_text(json.dumps({path.stem: entry, "sad": entry}))
     forget_fetch(path)
     assert json.loads(notes.read_text()) == {"sad": entry}
+
+
+def test_songs_that_go_leave_every_other_line_as_it_was(path: Path) -> None:
+    """With columns of one's own, lines that are no songs, and rows that the site cannot read."""
+    lines = [
+        "",
+        f"{HEADER},notes",
+        *(f"{track_id(n)},Song {n},A,,,,mine" for n in (1, 2)),
+        '"Heroes,Bowie',
+        "",
+        "a note",
+    ]
+    path.write_bytes("\n".join(["\ufeff" + lines[0], *lines[1:], "\udcff"]).encode(errors="surrogateescape"))
+    before = path.read_bytes()
+    remove_tracks(path, {track_id(2), track_id(3)})
+    assert path.read_bytes() == before.replace(f"{track_id(2)},Song 2,A,,,,mine\n".encode(), b"") + b"\n"
+
+
+def test_a_song_under_another_id_is_the_same_song(path: Path) -> None:
+    """A single is on an album too; songs without an artist are told apart by their ids alone."""
+    old = [Track(track_id(1), "Happy", "Pharrell", "", None, ""), Track(track_id(2), "Intro", "", "", None, "")]
+    same, other = (
+        Track(track_id(n), title, artist, "", None, "")
+        for n, title, artist in ((3, "HAPPY", "Pharrell"), (4, "Intro", ""))
+    )
+    assert not_in(old, [same, other]) == [other]
 
 
 def test_writing_keeps_the_permissions(path: Path) -> None:

@@ -489,16 +489,66 @@ def test_playlists_say_how_many_more_faults_there_are(tmp_path: Path, capsys: py
     assert (len(said), said[-1]) == (song_table.FAULTS_SAID + 1, "... and 30 more")
 
 
-def test_a_table_from_exportify_keeps_album_length_and_date(tmp_path: Path) -> None:
-    """Its columns have names of their own."""
+@pytest.mark.parametrize("column", ["Track URI", "Spotify ID"])
+def test_a_table_from_exportify_keeps_album_length_and_date(tmp_path: Path, column: str) -> None:
+    """Its columns have names of their own; an older one's too."""
     table = tmp_path / "t.csv"
     table.write_text(
-        "Track URI,Track Name,Album Name,Artist Name(s),Duration (ms),Added At,emotion,confidence\n"
+        f"{column},Track Name,Album Name,Artist Name(s),Duration (ms),Added At,emotion,confidence\n"
         f"spotify:track:{1:022d},One,An album,A,233305,2024-01-02T03:04:05Z,happy,0.9\n"
     )
     assert commands.main(["playlists", str(table), "--songs", str(tmp_path)]) == 0
     (track,) = read_tracks(tmp_path / "happy.csv")[0]
     assert (track.album, track.duration_ms, track.added_at) == ("An album", 233305, "2024-01-02")
+
+
+def test_songs_that_are_there_under_another_id_are_not_added(tmp_path: Path) -> None:
+    """One recording has several ids at Spotify: the page would show it twice."""
+    write_tracks(tmp_path / "happy.csv", [Track("h" * 22, "Song 1", "Sun", "", None, "")])
+    table = labelled(tmp_path / "t.csv", [(1, "Sun", "happy", 0.8), (2, "Sun", "happy", 0.7)])
+    assert commands.main(["playlists", str(table), "--songs", str(tmp_path), "--append"]) == 0
+    assert [track.title for track in read_tracks(tmp_path / "happy.csv")[0]] == ["Song 1", "Song 2"]
+
+
+def test_a_list_that_a_refresh_will_fetch_anew_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is changed here and not in its playlist lasts until cron runs; a broken file says nothing."""
+    table = labelled(tmp_path / "t.csv", [(1, "Sun", "happy", 0.8), (2, "Rain", "sad", 0.7)])
+    for content in ('{"happy": ["x"], "sad": []}', "[", "[" * 100_000, "[1]"):
+        (tmp_path / "playlists.json").write_text(content)
+        assert commands.main(["playlists", str(table), "--songs", str(tmp_path)]) == 0
+        said = {line.partition(":")[0]: line for line in capsys.readouterr().out.splitlines()}
+        assert ("a refresh brings back what its playlist holds" in said["happy"]) == ("x" in content)
+        assert "refresh" not in said["sad"]
+
+
+def test_check_reads_the_lists_that_the_site_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """VISAGE_SONGS names them; silence about other lists would read as "no disagreement"."""
+    monkeypatch.setenv("VISAGE_SONGS", str(tmp_path))
+    write_tracks(tmp_path / "sad.csv", [Track(f"{1:022d}", "Song 1", "Sun", "", None, "")])
+    table = labelled(tmp_path / "t.csv", [(1, "Sun", "happy", 0.8)])
+    assert commands.main(["check", str(table)]) == 0
+    assert capsys.readouterr().out == "sad: Sun: Song 1 is labelled happy (0.80)\n"
+    monkeypatch.setenv("VISAGE_SONGS", str(tmp_path / "nowhere"))
+    assert commands.main(["check", str(table)]) == 2
+    assert "nowhere: none of the seven lists is in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["playlists", "--top", "ten"], "ten is not 1 or more"),
+        (["check", "--sure", "x"], "x is not a number from 0 to 1"),
+    ],
+)
+def test_a_number_that_is_none_is_explained(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what it may be, not by the name of a function."""
+    with pytest.raises(SystemExit):
+        commands.main([*words, "--songs", str(tmp_path), "t.csv"])
+    assert capsys.readouterr().err.endswith(f"{says}\n")
 
 
 def test_an_append_that_adds_nothing_changes_nothing(tmp_path: Path) -> None:
@@ -594,7 +644,7 @@ def test_check_says_what_it_could_not_compare(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == "line 2: 'glad' is not a valid Emotion\n"
     with pytest.raises(SystemExit):
         commands.main(["check", str(table), "--songs", str(tmp_path), "--sure", "93"])
-    assert "argument --sure: 93 is not from 0 to 1" in capsys.readouterr().err
+    assert "argument --sure: 93 is not a number from 0 to 1" in capsys.readouterr().err
 
 
 # -- the wall

@@ -29,7 +29,7 @@ from app import create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES
-from songs.catalog import Catalog, Track, read_tracks, write_tracks
+from songs.catalog import COLUMNS, Catalog, Track, read_tracks, write_tracks
 from songs.features import FeaturesError, FeatureTable, Song, Sound, artists_in, id_in
 from songs.lift import SONGS, STEPS, Place, lift, own_places
 from songs.lookup import AT_ONCE, LONGEST, Lookup
@@ -170,6 +170,7 @@ def test_a_pasted_table_says_which_measures_are_none() -> None:
         ("['Sergei Rachmaninoff', 'James Levine']", "Sergei Rachmaninoff, James Levine"),
         ('["Destiny\'s Child"]', "Destiny's Child"),
         ("[]", ""),
+        ("Ingrid Michaelson;ZAYN ; Hans", "Ingrid Michaelson, ZAYN, Hans"),
         ("'Til Tuesday", "'Til Tuesday"),
         ('"Weird Al" Yankovic', '"Weird Al" Yankovic'),
         ("[dunkelbunt]", "[dunkelbunt]"),
@@ -179,7 +180,7 @@ def test_a_pasted_table_says_which_measures_are_none() -> None:
     ],
 )
 def test_artists_as_tables_write_them(cell: str, artists: str) -> None:
-    """A list as Python writes it becomes its names with commas between; every other name stays as it is."""
+    """A list as Python or a spreadsheet writes it becomes names with commas between; other names stay as they are."""
     assert artists_in(cell) == artists
     text = io.StringIO()
     csv.writer(text).writerows([["id", "title", "artists"], [track_id(1), "Song", cell]])
@@ -588,6 +589,25 @@ def test_a_list_that_is_split_in_its_folder_loses_no_song(tmp_path: Path) -> Non
     assert split_songs([str(word) for word in line]) == 0
     lists = [[t.title for t in read_tracks(tmp_path / f"{emotion}.csv")[0]] for emotion in ("angry", "sad")]
     assert lists == [["Song 9", "Song 1"], ["Song 4", "Song 7", "Song 8"]]
+
+
+def test_a_list_that_is_split_keeps_what_is_no_song_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Columns of one's own, rows that the site cannot read, and what comes after a quotation mark never closed."""
+    made_table(tmp_path / "features.csv")
+    rows = [f"{track_id(n)},Song {n},A,,,,mine" for n in (4, 8)]
+    broken = f'{track_id(7)},"Heroes,Bowie,,,,'
+    going = f"{track_id(1)},Song 1,A,,,,mine"
+    path = tmp_path / "sad.csv"
+    path.write_text("\n".join([",".join([*COLUMNS, "notes"]), going, rows[0], broken, rows[1], ""]))
+    before = path.read_text()
+    (tmp_path / "playlists.json").write_text('{"sad": ["x"]}')
+    line = [path, "--features", tmp_path / "features.csv", "--songs", tmp_path]
+    assert split_songs([str(word) for word in line]) == 0
+    assert path.read_text() == before.replace(going + "\n", "")
+    assert "sad: 2 songs, 1 have moved; a refresh brings back" in capsys.readouterr().out
+    assert len(read_tracks(tmp_path / "angry.csv")[0]) == 1
 
 
 def test_a_list_whose_songs_all_move_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -424,6 +424,7 @@ def test_only_a_changed_list_is_fetched(desk: Desk) -> None:
         "22 days",
         "other playlists",
         "a broken synced.json",
+        "a bottomless synced.json",
         "append",
     ],
 )
@@ -444,6 +445,8 @@ def test_an_unchanged_list_is_fetched_when_its_copy_is_not_good(desk: Desk, why:
         desk.playlists(angry=[one, two])
     elif why == "a broken synced.json":
         desk.folder.joinpath("synced.json").write_text('{"angry": [')
+    elif why == "a bottomless synced.json":
+        desk.folder.joinpath("synced.json").write_text("[" * 100_000)
     assert "unchanged" not in desk.run().out
     assert desk.titles("angry") == names(0, 3) + (names(10, 3) if why == "other playlists" else [])
     assert "unchanged" in desk.run().out
@@ -789,6 +792,24 @@ def test_the_first_part_of_a_list_does_not_drop_the_rest(desk: Desk) -> None:
     ran = desk.run()
     assert desk.titles("angry") == OLD_ANGRY + names(0, 100)
     assert "only the first part" in ran.out
+
+
+def test_the_rest_of_a_list_is_asked_for_again(desk: Desk) -> None:
+    """With --append too: once Spotify gives all of it, the songs after the first part come."""
+    desk.spotify.nested_only = True
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 130)))
+    assert "only the first part" in desk.run("--append").out
+    desk.spotify.nested_only = False
+    assert desk.run("--append").out == "angry: 135 songs, 30 new, 0 gone\n"
+    assert desk.run("--append").out == "angry: unchanged\n"
+
+
+@pytest.mark.parametrize("command", [(), ("playlists", "--create"), ("status",)])
+def test_a_folder_that_is_not_there_is_named(desk: Desk, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Before anything is made at Spotify: a misspelt folder would make seven empty playlists."""
+    ran = desk.run(*command, VISAGE_SONGS=str(tmp_path / "my-sogns"))
+    assert (ran.code, desk.spotify.lists) == (2, {})
+    assert "my-sogns: there is no such folder; make it, or name another" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -1232,6 +1253,7 @@ def test_playlists_are_chosen_by_name(desk: Desk) -> None:
     assert at.close() == 0
     assert f"4  {ids[3]}  Other  neutral" in at.shown
     assert "Of Bob" not in at.shown
+    assert "happy: Sunny days" in at.shown  # part of a name is enough, so it is said which list was meant
     chosen = {Emotion.ANGRY: (ids[0],), Emotion.FEAR: (ids[1],), Emotion.HAPPY: (ids[1],), Emotion.SAD: (ids[2],)}
     assert read_playlists(desk.folder) == chosen | {Emotion.NEUTRAL: (ids[3],)}
 
@@ -1385,10 +1407,13 @@ def test_a_copy_of_the_project_reads_its_env_file(desk: Desk, tmp_path: Path) ->
     for name in (
         "spotify_sync.py",
         "model/emotions.py",
+        "model/files.py",
         "model/__init__.py",
         "songs/catalog.py",
         "songs/dotenv.py",
         "songs/spotify.py",
+        "songs/streams.py",
+        "songs/synced.py",
     ):
         copy.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
         copy.joinpath(name).write_bytes(ROOT.joinpath(name).read_bytes())

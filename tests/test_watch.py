@@ -269,10 +269,14 @@ def test_a_list_without_songs_is_said(run: Callable[..., Answer], tmp_path: Path
     assert objects(run(photo, "--songs", 2, "--lists", tmp_path, "--json")[1])[0]["songs"] == []
 
 
-def test_a_folder_of_lists_that_is_not_there_is_named(run: Callable[..., Answer], tmp_path: Path) -> None:
-    """A typo is no mood without songs."""
+def test_a_folder_of_lists_that_is_not_there_is_named(
+    run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typo is no mood without songs, in a flag or in the site's setting."""
     photo, none = write_photo(tmp_path / "me.png"), tmp_path / "none"
     assert run(photo, "--songs", 2, "--lists", none) == (2, "", f"--lists {none}: there is no such folder\n")
+    monkeypatch.setenv("VISAGE_SONGS", str(none))
+    assert run(photo, "--songs", 2) == (2, "", f"VISAGE_SONGS={none}: there is no such folder\n")
 
 
 def test_a_clip_that_breaks_off_is_read_as_far_as_it_goes(run: Callable[..., Answer], tmp_path: Path) -> None:
