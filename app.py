@@ -1,6 +1,6 @@
 """The website: the application, its routes and the stream's framing. HTTP and nothing else.
 
-`python app.py` runs it; `app:create_app()` is what a WSGI server loads.
+`python app.py` runs it; `app:serve()` is what a WSGI server loads.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Condition, Event, Thread
 from types import TracebackType
 from typing import Literal, Protocol
@@ -30,6 +31,7 @@ from pictures.sources import FPS, READ_TIMEOUT, OpenFrames, SourceError, devices
 logger = logging.getLogger(__name__)
 
 Status = Literal["starting", "live", "idle", "error"]
+LOOK_AGAIN = 10.0  # seconds of the demo before a camera that did not open is tried again
 BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a lost source
 
 
@@ -250,29 +252,36 @@ class _Run:
             failures += 1
 
     def _play_auto(self) -> tuple[bool, str]:
-        """Play the first camera that opens, or the demo if none ever has."""
-        found, reasons = devices(), []
-        for device in found or ["0"]:
-            played, why = self._play(device)
-            if played or self._ended.is_set():
+        """Play the first camera that opens; if none ever has the demo, until one may."""
+        while True:
+            began = time.monotonic()
+            found, reasons = devices(), []
+            for device in found or ["0"]:
+                played, why = self._play(device)
+                if played or self._ended.is_set():
+                    return played, why
+                reasons.append(why)
+            if self._worked:
+                return False, reasons[0]
+            if found:
+                self._note(f"The camera did not open, so this is the built-in demo: {reasons[0]}")
+            else:
+                self._note("No camera was found on this computer, so this is the built-in demo.")
+            # A driver that takes its time to say no would freeze the demo again and again.
+            wait = max(LOOK_AGAIN, 10 * (time.monotonic() - began))
+            may_open = partial(_may_open, found, time.monotonic() + wait)
+            played, why = self._play("demo", may_open)
+            if self._ended.is_set() or not may_open():
                 return played, why
-            reasons.append(why)
-        if self._worked:
-            return False, reasons[0]
-        if found:
-            self._note(f"The camera did not open, so this is the built-in demo: {reasons[0]}")
-        else:
-            self._note("No camera was found on this computer, so this is the built-in demo.")
-        return self._play("demo")
 
-    def _play(self, source: str) -> tuple[bool, str]:
-        """Take the source's frames until it is lost; whether there were any, and why it was lost."""
+    def _play(self, source: str, over: Callable[[], bool] = lambda: False) -> tuple[bool, str]:
+        """Take the source's frames until it is lost or `over`; whether there were any, and why it was lost."""
         played = False
         try:
             for frame in pictures_of(source, self._camera.open_frames):
                 self._take(fitted(frame), source)
                 played = True
-                if self._ended.is_set():
+                if self._ended.is_set() or (self._count % FPS == 0 and over()):
                     break
         except SourceError as error:
             return played, str(error)
@@ -366,6 +375,11 @@ class _Pace:
 
     def tick(self, at: float) -> None:
         self._times.append(at)
+
+
+def _may_open(found: list[str], at: float) -> bool:
+    """Whether a camera is worth a try: others are there than were `found`, or one was and the clock is past `at`."""
+    return devices() != found or bool(found and time.monotonic() > at)
 
 
 def _starting_picture() -> bytes:

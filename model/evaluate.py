@@ -96,7 +96,9 @@ def _draw(folder: Path, run: Path | None, result: Report, probabilities: np.ndar
     try:
         from model.plots import confusion_chart, reliability_chart, training_chart
     except ImportError as error:
-        raise fer2013.DataError(f"charts need matplotlib ({error}): pip install -r requirements.txt") from error
+        raise fer2013.DataError(
+            f"charts need matplotlib ({error}): .venv/bin/python -m pip install -r requirements.txt"
+        ) from error
     try:
         confusion_chart(result.confusion, folder / "confusion.png")
         reliability_chart(calibration_bins(probabilities, labels), result.ece, folder / "reliability.png")

@@ -130,7 +130,9 @@ def _plots() -> ModuleType:
     try:
         from model import plots
     except ImportError as error:
-        raise fer2013.DataError(f"charts need matplotlib ({error}): pip install -r requirements.txt") from error
+        raise fer2013.DataError(
+            f"charts need matplotlib ({error}): .venv/bin/python -m pip install -r requirements.txt"
+        ) from error
     return plots
 
 

@@ -102,7 +102,9 @@ class KerasClassifier:
         try:
             import keras
         except ImportError as error:
-            raise WeightsError("the keras engine needs Keras: .venv/bin/pip install -r requirements.txt") from error
+            raise WeightsError(
+                "the keras engine needs Keras: .venv/bin/python -m pip install -r requirements.txt"
+            ) from error
         path = weights / file
         try:
             network = keras.models.load_model(path, compile=False)

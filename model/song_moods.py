@@ -334,7 +334,9 @@ def _stemmer() -> Any:
     try:
         import snowballstemmer  # type: ignore[import-untyped]  # it has no type hints
     except ImportError as error:
-        raise SongMoodsError("lyrics need snowballstemmer: pip install -r requirements-serve.txt") from error
+        raise SongMoodsError(
+            "lyrics need snowballstemmer: .venv/bin/python -m pip install -r requirements-serve.txt"
+        ) from error
     return snowballstemmer.stemmer("english")
 
 

@@ -429,7 +429,7 @@ def digest(path: Path) -> str | None:
 def distribute() -> int:
     """Share each batch among all devices that Keras sees; how many those are. SystemExit where Keras cannot."""
     if keras.backend.backend() != "jax":  # on TensorFlow the training runs on one device, unsaid
-        raise SystemExit("--distribute needs JAX: pip install jax, and set KERAS_BACKEND=jax")
+        raise SystemExit("--distribute needs JAX: .venv/bin/python -m pip install jax, and set KERAS_BACKEND=jax")
     devices = keras.distribution.list_devices()
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
     return max(1, len(devices))

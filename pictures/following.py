@@ -152,15 +152,16 @@ def follow(
     near = [_box_at(place, size) for place in last.near]
     look = near if last.since + 1 < LOOK_EVERY and len(near) <= MOST_NEAR else []
     faces = recognizer.for_films().recognize(frame, look)
-    chosen, another = _choice(faces, _box_at(last.chosen, size) if last.chosen else None, near, last.reading, at)
+    others = [*near, *(face.box for face in faces[MOST_KEPT - 1 :])]  # whose places are not remembered, none has moved
+    chosen, another = _choice(faces, _box_at(last.chosen, size) if last.chosen else None, others, last.reading, at)
     reading = _read_on(last.reading, chosen, at, rules, another)
     seen = tuple(
         SeenFace(face.box, reading if face is chosen and reading else Reading(face.prediction, at)) for face in faces
     )
     place = _place_of(chosen.box, size) if chosen else last.chosen if reading else None
-    places = [_place_of(face.box, size) for face in faces]
-    places += [place] if faces and place and not chosen else []  # where somebody is waited for, is looked as well
-    kept = tuple(places[-MOST_KEPT:]) or (last.near if reading else ())
+    waited = [place] if faces and place and not chosen else []  # where somebody is waited for, is looked as well
+    places = [_place_of(face.box, size) for face in faces[: MOST_KEPT - len(waited)]]  # the largest come first
+    kept = (*places, *waited) or (last.near if reading else ())
     return seen, Followed(reading, place, kept, last.since + 1 if look and kept else 0)
 
 

@@ -44,7 +44,7 @@ def frames(source: str) -> Iterator[Frame]:
         return _demo_frames()
     if is_device(source):
         return _device_frames(source)
-    if is_url(source):
+    if is_address(source):
         return _url_frames(source)
     return _file_frames(Path(source).expanduser())
 
@@ -99,6 +99,23 @@ def is_url(source: str) -> bool:
     return source.lower().startswith(("http://", "https://", "rtsp://", "rtsps://"))
 
 
+def is_address(source: str) -> bool:
+    """Whether a source is a URL. Raises SourceError if it is one that leads nowhere."""
+    scheme, address, _ = source.partition("://")
+    if not address:
+        return False
+    if not is_url(source):
+        raise SourceError(f"no address begins with {scheme}:// here: it is http, https, rtsp or rtsps")
+    with suppress(ValueError):  # brackets that do not close, a port that is no number
+        parts = urlsplit(source)
+        if parts.hostname and (parts.port is None or parts.port):
+            return True
+    raise SourceError(
+        "that address cannot be understood: write it like http://192.168.1.20:8080/video,"
+        " in a password %40 for @, %2F for /, %3A for :, %3F for ? and %23 for #"
+    )
+
+
 def has_device() -> bool:
     """Whether this machine may have a camera."""
     return bool(devices())
@@ -113,14 +130,17 @@ def devices() -> list[str]:
 
 
 def public_name(source: str) -> str:
-    """The source as anybody may see it: a URL without its user, password and query."""
-    if not is_url(source):
+    """The source as anybody may see it: an address without its user, password and query."""
+    scheme, address, rest = source.partition("://")
+    if not address:
         return source
     try:
         parts = urlsplit(source)
     except ValueError:
         return "an address that is none"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if "@" in rest.removeprefix(parts.netloc):  # of a password with a slash in it, say, which should be written %2F
+        return f"{scheme}://..."
+    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _demo_frames() -> Iterator[Frame]:

@@ -12,12 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 import pictures  # noqa: F401 - first, or OpenCV is loaded without its settings
 from model.demo import demo_frame
@@ -27,7 +26,7 @@ from model.recognizer import Recognizer, WeightsError, load_recognizer
 from pictures.drawing import annotate
 from pictures.following import Follower, seen_once
 from pictures.recording import Recording, save_picture
-from pictures.sources import FPS, Showing, SourceError, is_device, is_url, public_name, shown_once
+from pictures.sources import FPS, Showing, SourceError, is_address, is_device, public_name, shown_once
 from pictures.stills import PictureError, Still, decode_image, decode_still
 from songs.catalog import Catalog
 from songs.dotenv import DotenvError, own_lists
@@ -103,7 +102,7 @@ def watch(options: argparse.Namespace, terminal: Terminal, load: Load = load_rec
     """Show what is seen in a source until it ends; the exit code. Raises SourceError, UsageError and their like."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")  # fatal: that a source fails is said here, in words
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors
-    if options.source == "demo" or is_device(options.source) or _is_address(options.source):
+    if options.source == "demo" or is_device(options.source) or is_address(options.source):
         return _watch_film(options, terminal, load, None)
     path = path_of(options.source)
     if options.source and path.is_dir():
@@ -125,22 +124,6 @@ def is_photo(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(12)
     return start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")) or start[8:] == b"WEBP"
-
-
-def _is_address(source: str) -> bool:
-    """Whether a source is a URL. Raises SourceError if it is one that leads nowhere."""
-    if "://" not in source:
-        return False
-    with suppress(ValueError):  # brackets that do not close, a port that is no number
-        parts = urlsplit(source)
-        if is_url(source) and parts.hostname and (parts.port is None or parts.port):
-            return True
-    known = is_url(source)
-    raise SourceError(
-        "that address cannot be understood: write it like http://192.168.1.20:8080/video"
-        if known
-        else f"no address begins with {source.partition('://')[0]}:// here: it is http, https, rtsp or rtsps"
-    )
 
 
 # -- films and cameras ---------------------------------------------------------------------------

@@ -23,12 +23,14 @@ const INSECURE =
 const UNABLE = "This browser cannot open a camera. Another one may; a photo works here too.";
 const GONE = "Your camera has gone: unplugged, or taken away from this page. It is used again once it is back.";
 const MUTE = "Your camera sends no picture: is it covered, or switched off by a key?";
+const NO_COOKIES =
+  "Your browser keeps no cookies of this site, so your mood cannot be steadied: allow them, or choose a mood by hand.";
 const CROWD = "Many people are here at the moment, so your mood follows more slowly.";
 const WHY = {
   NotAllowedError:
     "The browser keeps your camera from this page. Allow it in the browser's settings for this site " +
     "(beside the address), and in those of your device; then try again.",
-  NotFoundError: "There is no camera on this device. Plug one in and try again, or take a photo.",
+  NotFoundError: "There is no camera on this device. Plug one in and try again, or choose a photo above",
   NotReadableError: "Your camera is in use by another program, or does not start. Close the other program and try again.",
 };
 const NAMESAKES = { SecurityError: "NotAllowedError", OverconstrainedError: "NotFoundError", AbortError: "NotReadableError" };
@@ -88,8 +90,14 @@ function refuse(page, failure) {
   unwatch();
   refused = failure;
   page.phase("lost");
-  page.note("picture", WHY[failure] ?? UNABLE);
+  page.note("picture", `${WHY[failure] ?? UNABLE}${failure === "NotFoundError" ? alternative() : ""}`);
   page.show(NONE);
+}
+
+/** What somebody without a camera can look at: the site's own picture is a demo where it has no camera either. */
+function alternative() {
+  const demo = "demo" in $("ways").dataset && $("ways").querySelector("[data-way=server]");
+  return demo ? `; or look at the demo: ${demo.textContent.trim()}.` : ".";
 }
 
 // -- the camera ----------------------------------------------------------------------------------
@@ -188,7 +196,8 @@ function show(page, answer, wait) {
   }
   const { faces, image, reading } = answer;
   draw(faces, image);
-  page.show({ ...inWords(reading, faces), reading, pace: `Your camera, ${inRate(wait)}` });
+  const steady = reading && (navigator.cookieEnabled ? reading : { ...reading, songs: null });
+  page.show({ ...inWords(reading, faces), reading: steady, pace: `Your camera, ${inRate(wait)}` });
 }
 
 function showNothing(page) {
@@ -199,7 +208,8 @@ function showNothing(page) {
 function complaint(answer) {
   if (answer.code === 429) return CROWD;
   if (answer instanceof Refusal) return answer.message;
-  return answer instanceof Error ? NO_ANSWER : "";
+  if (answer instanceof Error) return NO_ANSWER;
+  return navigator.cookieEnabled ? "" : NO_COOKIES;
 }
 
 function inWords(reading, faces) {

@@ -1,16 +1,19 @@
 // People's own Spotify: which of their devices sounds, and a mood kept as a playlist. Only where an app is configured.
 
 import { next } from "./player.js";
+import { $, counted } from "./site.js";
 
 const TIMEOUT = 60000; // a long list is saved in several requests to Spotify
+const AGAIN = 10000; // milliseconds until it is asked again how things stand, when nobody could say
 const HERE = ""; // the choice of hearing songs on this page
+const CHOSEN = "visage-device"; // where this tab keeps the other choice
 
-const $ = (id) => document.getElementById(id);
 let csrf = "";
 let lost = false; // whether nobody could say yet who is logged in
 let standing = ""; // what was last said about how things stand; it goes once that is no longer so
 let loggedOut = false; // when that was said
 let saving = false;
+let again = 0; // the timer of the next look, while nobody could say
 
 async function ask(what, body) {
   const options = body && {
@@ -47,7 +50,8 @@ function show({ logged_in, devices, told, csrf: token }) {
   csrf = token ?? "";
   $("stranger").hidden = logged_in;
   $("known").hidden = !logged_in;
-  offer(devices, logged_in ? $("device").selectedOptions[0] : null);
+  if (!logged_in) remember(null);
+  offer(devices, logged_in ? ($("device").selectedOptions[0] ?? remembered()) : null);
   if (told || $("told").textContent === standing || (logged_in && loggedOut)) tell(told);
   [standing, loggedOut] = [told, !logged_in];
 }
@@ -62,6 +66,23 @@ function offer(devices, chosen) {
   chosenDevice();
 }
 
+function remember(choice) {
+  try {
+    sessionStorage.setItem(CHOSEN, JSON.stringify(choice && { id: choice.value, name: choice.textContent }));
+  } catch {
+    // a browser that keeps nothing: the choice lasts as long as the page
+  }
+}
+
+function remembered() {
+  try {
+    const { id, name } = JSON.parse(sessionStorage.getItem(CHOSEN));
+    return new Option(name, id);
+  } catch {
+    return null;
+  }
+}
+
 /** See how things stand: the login, or Spotify on a device, may have come in another window. */
 async function look() {
   try {
@@ -72,6 +93,8 @@ async function look() {
   } catch (error) {
     lost = $("stranger").hidden && $("known").hidden;
     if (lost) tell(why(error));
+    clearTimeout(again);
+    if (lost && !document.hidden) again = setTimeout(look, AGAIN);
   }
 }
 
@@ -107,11 +130,14 @@ async function save() {
   const { name, url, count } = await saved.finally(() => (saving = false));
   const link = Object.assign(document.createElement("a"), { href: url, target: "_blank", rel: "noopener noreferrer" });
   link.textContent = name;
-  tell(`${count} ${count === 1 ? "song" : "songs"} saved as`, link);
+  tell(`${counted(count, "song")} saved as`, link);
 }
 
 $("songs").addEventListener("song", onSong);
-$("device").addEventListener("change", chosenDevice);
+$("device").addEventListener("change", () => {
+  chosenDevice();
+  remember($("device").selectedOptions[0]);
+});
 $("further").addEventListener("click", next);
 $("save").addEventListener("click", () => attempt(save));
 $("leave").addEventListener("click", () => attempt(logOut));

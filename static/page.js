@@ -3,11 +3,10 @@
 import * as mine from "./mine.js";
 import { showBars, showMood } from "./mood.js";
 import * as server from "./server.js";
-import { $, sleep } from "./site.js";
-import { list, loadSongs, markChips } from "./songs.js";
+import { $, isPlain, setCurrent, sleep } from "./site.js";
+import { list, loadSongs, markChips, NO_SONGS } from "./songs.js";
 
 const RETRY_SONGS = 1000; // milliseconds
-const NO_SONGS = "The songs could not be fetched. Please try again.";
 
 const ways = { mine, server };
 const notes = { server: "", picture: "", songs: "", camera: "" }; // most urgent first
@@ -80,8 +79,7 @@ function take(chosen) {
   delete $("watch").dataset.started;
   $("reading").hidden = $("pause").hidden = true;
   for (const link of $("ways").querySelectorAll("a[data-way]")) {
-    if (link.dataset.way === way) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
+    setCurrent(link, link.dataset.way === way);
   }
   phase("asking");
   $("stage").style.removeProperty("--shape");
@@ -173,7 +171,7 @@ async function turnTo(emotion) {
 
 function choose(event) {
   const link = event.target.closest("a");
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (!link || !isPlain(event)) return;
   event.preventDefault();
   turnTo(link.dataset.emotion ?? null);
 }
@@ -194,7 +192,7 @@ if (location.pathname !== "/") history.replaceState(null, "", "/"); // the answe
 
 function onWay(event) {
   const chosen = event.target.closest("a[data-way]")?.dataset.way;
-  if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (!chosen || !isPlain(event)) return;
   event.preventDefault();
   if (chosen !== way) take(chosen);
 }

@@ -1,8 +1,8 @@
 // A photo that is chosen, taken, dropped or pasted: every face in it is a button for its mood and its songs.
 
 import { named, percent, place, showBars, showMood } from "./mood.js";
-import { $, Refusal, request } from "./site.js";
-import { loadSongs, markChips } from "./songs.js";
+import { $, isPlain, Refusal, request } from "./site.js";
+import { loadSongs, markChips, NO_SONGS } from "./songs.js";
 
 const LARGEST = 15 * 1024 * 1024; // bytes; the site takes no more
 const SHOWN = 1600; // pixels: the longest side of the picture on this page
@@ -14,7 +14,6 @@ const NOBODY = "There is no face to be found in this photo. One that looks at th
 const TOO_SLOW = "The photo did not get through in a minute. A smaller copy of it will.";
 const UNREADABLE = "That file is empty or cannot be read here. Is it a folder, or has it been moved?";
 const NO_ANSWER = "The site does not answer. Please try again.";
-const NO_SONGS = "The songs could not be fetched. Please try again.";
 
 let asking = null; // the question in flight; a later photo ends it
 let choices = []; // the moods to choose from: of each face, then of the room
@@ -46,7 +45,7 @@ async function recognized(file, mine) {
 function show(answer, picture) {
   if (answer instanceof Error) return say(why(answer));
   const { faces, room, image } = answer;
-  say(counted(faces.length));
+  say(found(faces.length));
   draw(picture, image);
   choices = [...faces.map((face, number) => ({ ...face, lead: lead(number, faces.length) })), ...inRoom(room)];
   $("faces").replaceChildren(...faces.map((face, number) => mark(face, number, faces.length, image)));
@@ -60,7 +59,7 @@ function why(error) {
   return { TimeoutError: TOO_SLOW, NotFoundError: UNREADABLE, NotReadableError: UNREADABLE }[error.name] ?? NO_ANSWER;
 }
 
-const counted = (count) => (count > 1 ? `${count} faces: choose one for its songs.` : count ? "One face." : NOBODY);
+const found = (count) => (count > 1 ? `${count} faces: choose one for its songs.` : count ? "One face." : NOBODY);
 const lead = (number, count) => (count > 1 ? `Face ${number + 1} of ${count} looks` : "Looks like");
 const inRoom = (room) => (room ? [{ ...room, lead: "The room looks" }] : []);
 
@@ -144,7 +143,7 @@ function onDragEnd() {
 
 function onChip(event) {
   const link = event.target.closest("a");
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (!link || !isPlain(event)) return;
   event.preventDefault();
   tune(`/songs?emotion=${link.dataset.emotion}`, link.dataset.emotion);
 }

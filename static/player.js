@@ -4,6 +4,8 @@
 // Spotify's own script would do this too, but it would run in our page, and it needs `unsafe-eval`. So we speak to
 // the frame as that script does: it posts "ready", "playback_update" and "error", and takes {command: ...}.
 
+import { $, isPlain, setCurrent } from "./site.js";
+
 const SLOW = 3000; // milliseconds: a frame that is not ready by then keeps somebody waiting
 const ANSWER = 10000; // milliseconds: a frame that is not ready by then is blocked, or Spotify is down
 const START = 4000; // a song that has not begun by then waits for a click in the frame
@@ -16,7 +18,6 @@ const NO_ANSWER = "Spotify does not answer. If you see its player, press play th
 const NOT_THIS = "Spotify cannot play this song.";
 const CLICK_THERE = "Your browser wants a click of yours: press play in Spotify's player.";
 
-const $ = (id) => document.getElementById(id);
 const embed = new URL($("player").dataset.embed).origin;
 
 let frame = null; // Spotify's; null while the player is closed
@@ -58,8 +59,7 @@ function mark() {
     const button = row.querySelector(".play");
     const title = row.querySelector(".title").textContent;
     row.toggleAttribute("data-current", current);
-    if (current) row.setAttribute("aria-current", "true");
-    else row.removeAttribute("aria-current");
+    setCurrent(row, current);
     show(button, current && sounds(), title);
   }
   show($("toggle"), sounds());
@@ -212,7 +212,7 @@ function onClose() {
 /** Up and down go from row to row, left and right between a row's two things. */
 function onArrow(event) {
   const row = event.target.closest("tbody tr");
-  if (!row || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+  if (!row || !isPlain(event)) return;
   const control = event.target.matches(".play") ? ".play" : "a";
   const goal = {
     ArrowUp: row.previousElementSibling?.querySelector(control),

@@ -67,7 +67,8 @@ function siteFound() {
 }
 
 function show({ reading, faces, camera, songs }) {
-  const pace = `${camera.source}, ${counted(Math.round(camera.fps), "picture")} a second`;
+  const name = /^\d+$/.test(camera.source) ? `camera ${camera.source}` : camera.source;
+  const pace = `${name}, ${counted(Math.round(camera.fps), "picture")} a second`;
   screen.note("camera", camera.message);
   screen.show({ ...inWords(reading, faces, camera), reading: reading && { ...reading, songs }, pace });
 }

@@ -32,6 +32,15 @@ function isJson(response) {
   return response.headers.get("Content-Type")?.includes("json");
 }
 
+/** Whether a click is meant for this page, and not for another tab or window. */
+export const isPlain = ({ ctrlKey, metaKey, shiftKey, altKey }) => !(ctrlKey || metaKey || shiftKey || altKey);
+
+/** Say of one of several, a link or a row, that it is the one in force. */
+export function setCurrent(element, current) {
+  if (current) element.setAttribute("aria-current", "true");
+  else element.removeAttribute("aria-current");
+}
+
 let queue = Promise.resolve();
 
 /** One request at a time; with the picture, and songs that may take long, the page holds three connections at most. */

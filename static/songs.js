@@ -1,7 +1,9 @@
 // The song list: fetched, swapped without losing the reader's place, announced.
 
 import { named } from "./mood.js";
-import { $, counted, request } from "./site.js";
+import { $, counted, request, setCurrent } from "./site.js";
+
+export const NO_SONGS = "The songs could not be fetched. Please try again.";
 
 let asked = 0;
 
@@ -47,8 +49,7 @@ export function markChips(chosen) {
   const { emotion } = list();
   for (const chip of $("chips").querySelectorAll("a")) {
     chip.toggleAttribute("data-tuned", Boolean(emotion) && chip.dataset.emotion === emotion);
-    if ((chip.dataset.emotion ?? null) === chosen) chip.setAttribute("aria-current", "true");
-    else chip.removeAttribute("aria-current");
+    setCurrent(chip, (chip.dataset.emotion ?? null) === chosen);
   }
 }
 

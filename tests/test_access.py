@@ -129,6 +129,15 @@ def test_none_makes_no_camera() -> None:
     services.close()
 
 
+def test_a_machine_with_a_domain_answers_to_its_short_names(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router or a company gives a machine a long name; people type the short one, or with .local."""
+    monkeypatch.setattr("web.safety.socket.gethostname", lambda: "Annas-MBP.fritz.box")
+    client = site(camera)
+    names = ["annas-mbp.fritz.box", "annas-mbp", "annas-mbp.local:5000", "annas-mbp.evil.example", "fritz.box"]
+    codes = [client.get("/healthz", headers={"Host": name}).status_code for name in names]
+    assert codes == [200, 200, 200, 400, 400]
+
+
 @pytest.mark.parametrize(
     ("config", "answered", "refused"),
     [

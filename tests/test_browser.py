@@ -969,6 +969,20 @@ def test_a_device_stays_chosen_while_it_sleeps(somebody: Any, spotify: FakeSpoti
     assert eventually(lambda: "plays on Kitchen" in told(somebody))
 
 
+def test_a_device_stays_chosen_on_another_page(somebody: Any) -> None:
+    """After a reload, and where songs are found for a photo; who logs out takes the choice along."""
+    log_in(somebody)
+    somebody.locator("#device").select_option(label="Kitchen")
+    for address in ("/", "/photo"):
+        somebody.goto(urljoin(somebody.url, address))
+        somebody.locator("#known").wait_for()
+        assert somebody.locator("#device").input_value() == "kitchen1"
+        assert somebody.locator("#further").is_visible()
+    somebody.locator("#leave").click()
+    log_in(somebody)
+    assert somebody.locator("#device").input_value() == ""
+
+
 def test_a_login_that_ended_elsewhere_is_offered_again(somebody: Any, embed: FakeEmbed) -> None:
     """A click on a song says so; then the login is there, and songs sound on the page until it is used."""
     log_in(somebody)

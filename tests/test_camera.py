@@ -193,6 +193,29 @@ def test_auto_finds_a_camera_of_another_number(source: Source, monkeypatch: pyte
     camera.close()
 
 
+@pytest.mark.parametrize("before", [["0"], []], ids=["in use", "absent"])
+def test_auto_turns_from_the_demo_to_a_camera_that_comes(
+    source: Source, monkeypatch: pytest.MonkeyPatch, before: list[str]
+) -> None:
+    """While somebody watches: one that is plugged in at once, one that another program held after a while."""
+    there, free = before, False
+
+    def freed(name: str) -> Iterator[Frame]:
+        if name != "demo" and not free:
+            raise SourceError("it is busy")
+        return source(name)
+
+    monkeypatch.setattr("camera.devices", lambda: there)
+    monkeypatch.setattr("camera.LOOK_AGAIN", 0.2)
+    camera = Camera("auto", stub_recognizer(), open_frames=freed)
+    with camera.watch() as viewer:
+        assert next(s for s in viewer if s.status == "live").source == "demo"
+        there, free = ["0"], True
+        now = next(s for s in viewer if s.source == "0" and s.status == "live")
+        assert now.message == ""
+    camera.close()
+
+
 def test_auto_waits_for_a_camera_that_was_there(source: Source) -> None:
     """A camera that worked and is unplugged is waited for, not replaced by the demo's face; after a pause too."""
     names: list[str] = []

@@ -359,6 +359,7 @@ def test_compose_turns_the_ports_into_machines() -> None:
     servers = re.findall(r"^    server (\S+) ", done, re.MULTILINE)
     assert servers == ["site-1:5000", "site-2:5000"]
     assert set(re.findall(r"access_log (\S+)", done)) == {"/dev/stdout", "off;"}
+    assert set(re.findall(r"error_log (\S+)", done)) == {"/dev/stderr"}
     assert all(re.search(rf"^  {server.partition(':')[0]}:", text, re.MULTILINE) for server in servers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -373,6 +374,31 @@ def test_a_site_without_a_camera_and_its_end(happy: Any) -> None:
         assert eventually(lambda: "does not answer" in visitor.says(), 20)
         assert visitor.box() is None
         assert visitor.lit()
+
+
+def test_a_device_without_a_camera_is_led_to_the_demo(launch: Callable[..., Any]) -> None:
+    """Where the computer has none, the other camera is a built-in face; a site that shows no camera offers a photo."""
+    none = launch(args=("--use-fake-ui-for-media-stream",))
+    for source, ends in (
+        ("auto", r"above; or look at the demo: This computer\Ws camera\."),
+        ("none", r"a photo above\."),
+    ):
+        with running(VISAGE_SOURCE=source) as short, visiting(none, f"{short.address}/?way=mine") as visitor:
+            visitor.start()
+            assert eventually(lambda: "no camera on this device" in visitor.says(), 10)
+            assert re.search(f"{ends}$", visitor.says())
+
+
+def test_a_browser_that_keeps_no_cookies_is_told(happy: Any, site: Site) -> None:
+    """The mood cannot be steadied then, and songs that change with every picture are none: a mood is chosen by hand."""
+    forgetful = "Object.defineProperty(Navigator.prototype, 'cookieEnabled', { get: () => false });"
+    with visiting(happy, f"{site.address}/?way=mine", forgetful) as visitor:
+        visitor.start()
+        assert eventually(lambda: "keeps no cookies" in visitor.says(), 20)
+        assert eventually(lambda: visitor.mood() == "happy", 20)
+        assert visitor.tuned() == ""
+        visitor.page.locator("#chips [data-emotion=sad]").click()
+        assert eventually(lambda: visitor.tuned() == "sad")
 
 
 def test_a_phone(happy: Any, site: Site) -> None:

@@ -15,10 +15,10 @@ from model.emotions import Emotion, Prediction, Smoothing
 from model.faces import Box, Face, Frame
 from pictures import sources
 from pictures.drawing import annotate, encode_jpeg, fitted
-from pictures.following import Follower
+from pictures.following import MOST_KEPT, Followed, Follower, follow
 from pictures.sources import SourceError, frames, public_name
 from pictures.stills import MOST_SCANS, PictureError, PictureTooLargeError, decode_image, read_header
-from tests.conftest import grey_frame, row_of
+from tests.conftest import grey_frame, row_of, stub_recognizer
 
 
 def decoded(jpeg: bytes) -> Frame:
@@ -119,9 +119,25 @@ def test_an_address_nobody_answers_says_so() -> None:
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("rtmp://me:pw@10.0.0.2/live", "no address begins with rtmp:// here: it is http, https, rtsp or rtsps"),
+        ("rtsp://me:p/w@10.0.0.2/live", "that address cannot be understood: .* in a password %40 for @, %2F for /"),
+    ],
+)
+def test_an_address_that_is_none_says_how_one_is_written(source: str, says: str) -> None:
+    """It is not taken for a file, and its password is not repeated."""
+    with pytest.raises(SourceError, match=says) as error:
+        frames(source)
+    assert "pw" not in str(error.value)
+
+
 def test_public_name_hides_secrets() -> None:
     """User, password and query of a URL are for nobody's eyes; other sources stay as they are."""
     assert public_name("rtsp://me:pw@10.0.0.2:554/live?token=x") == "rtsp://10.0.0.2:554/live"
+    assert public_name("rtmp://me:pw@10.0.0.2/live") == "rtmp://10.0.0.2/live"
+    assert {public_name(f"rtsp://me:p{sign}w@10.0.0.2/live") for sign in "/?#"} == {"rtsp://..."}
     assert public_name("clip.mp4") == "clip.mp4"
 
 
@@ -213,6 +229,19 @@ def test_who_is_chosen_next_has_a_mood_of_their_own() -> None:
     assert set(seen) == {"sad"}
     assert follower.reading
     assert (follower.reading.emotion, follower.reading.songs) == (Emotion.SAD, Emotion.HAPPY)
+
+
+def test_of_a_crowd_the_largest_faces_are_remembered() -> None:
+    """And where one is waited for: a face whose place is known is not taken for somebody who has moved there."""
+    boxes = [Box(20 + 100 * (i % 6), 20 + 100 * (i // 6), 80 - i, 80 - i) for i in range(MOST_KEPT + 3)]
+    frame, rules = grey_frame(), Smoothing()
+    _, kept = follow(stub_recognizer(*boxes), frame, Followed(), 0.0, rules)
+    places = kept.near
+    assert len(places) == MOST_KEPT
+    assert places[0][2] == boxes[0].width / frame.shape[1]
+    _, kept = follow(stub_recognizer(*boxes[1:]), frame, kept, 0.1, rules)
+    assert kept.chosen == places[0]
+    assert kept.near == (*places[1:], places[0])
 
 
 @pytest.mark.parametrize("blurred", [(), (29,), (30, 31)])

@@ -21,8 +21,7 @@ OLD = timedelta(days=30)  # of a fetched list; Spotify asks not to keep copies f
 
 def page(told: str) -> str:
     """The page of the two cameras; `told` is about the person's Spotify."""
-    own = {"own": current_services().listeners is not None, "login_here": _is_for_logins(), "told": told}
-    return render_template("index.html", emotions=EMOTIONS, **cameras(), **own, **song_table())
+    return render_template("index.html", emotions=EMOTIONS, **cameras(), **_own(told), **song_table())
 
 
 def photo_page(emotion: Emotion | None = None, told: str = "", photo: dict[str, Any] | None = None) -> str:
@@ -32,7 +31,7 @@ def photo_page(emotion: Emotion | None = None, told: str = "", photo: dict[str, 
     if playlist:
         songs["old"] = _is_old(playlist.fetched_at)
     return render_template(
-        "photo.html", emotions=EMOTIONS, photo=photo, told=told, playlist=playlist, **songs, **cameras()
+        "photo.html", emotions=EMOTIONS, photo=photo, told=told, playlist=playlist, **songs, **cameras(), **_own()
     )
 
 
@@ -92,6 +91,11 @@ def _is_old(fetched_at: str | None) -> bool:
         return False
     then = datetime.fromisoformat(fetched_at)
     return datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC)) > OLD
+
+
+def _own(told: str = "") -> dict[str, Any]:
+    """Whether people may use their own Spotify here, and what is to be said of it."""
+    return {"own": current_services().listeners is not None, "login_here": _is_for_logins(), "own_told": told}
 
 
 def _is_for_logins() -> bool:

@@ -37,7 +37,8 @@ def _refuse_other_names() -> None:
         known = name in LOOPBACK | names
     else:
         here = socket.gethostname().lower()
-        known = _is_address(name) or name in ("localhost", here, f"{here}.local")
+        short = here.partition(".")[0]
+        known = _is_address(name) or name in ("localhost", here, short, f"{short}.local")
     if not known:
         abort(400, description=f"this site does not go by that name: {PREFIX}NAMES says which it goes by")
 
@@ -85,7 +86,7 @@ def sentence(error: Exception) -> str:
     words = getattr(error, "description", None) or str(error)
     if getattr(error, "code", 500) == 500:
         words = "something went wrong on this site's side, and its log says what: try again"
-    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?')) else '.'}"
 
 
 def host_name() -> str:
