@@ -209,7 +209,7 @@ class _Run:
         self._reading: Reading | None = None
         self._threads = [
             Thread(target=self._guarded, args=(job,), name=f"camera-{job.__name__.strip('_')}", daemon=True)
-            for job in (self._capture, self._recognize, self._show)
+            for job in (self._capture, self._recognize, self._publish)
         ]
         for thread in self._threads:
             thread.start()
@@ -233,8 +233,8 @@ class _Run:
             logger.exception("the camera stopped")
             self.broken = f"The camera stopped ({error}). The terminal says more; reload the page to try again."
             self._fail(self.broken)
-            if job == self._show:
-                self._show()  # nobody else shows what is wrong, and lets go of the source in the end
+            if job == self._publish:
+                self._publish()  # nobody else shows what is wrong, and lets go of the source in the end
 
     # capture
 
@@ -334,7 +334,7 @@ class _Run:
 
     # publish
 
-    def _show(self) -> None:
+    def _publish(self) -> None:
         last, pace, picture = 0, _Pace(), b""
         while not self._ended.is_set():
             with self._fresh:

@@ -15,7 +15,9 @@ import numpy as np
 from model.faces import Box, Frame, TiltedBox
 from model.litert import WEIGHTS, LiteRTNetwork, WeightsError, read_card
 
-STRIDE, DEEPEST, OUTPUTS = 8, 32, 15  # as in model.detector_network, which the running site does without
+STRIDE = 8  # pixels between two places of the output
+DEEPEST = 32  # pixels between two places of the coarsest map: what a picture's sides must be multiples of
+OUTPUTS = 15  # score, four distances to the box's sides, five landmarks (x and y)
 SCAN, MOST_SCAN = 384, 640  # pixels of the longer side of what a frame is shrunk to for a full scan
 SHARE = 0.6  # of a frame's longer side, between the two: 384 of 640
 LARGEST = 130  # pixels: larger faces are not found at the scale at which they are seen

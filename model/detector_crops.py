@@ -47,12 +47,10 @@ class Crops:
         return f"{self.tilt:5d}°{self.n:10d}{shares}"
 
 
-def crops(
-    detector: NetworkDetector, classify: Classifier, faces: FaceSet, rooms: Sequence[Picture], limit: int = 0
-) -> Iterator[Crops]:
-    """The figures for each of TILTS, on `limit` of the pictures (0: all), in front of `rooms` without faces."""
+def crops(detector: NetworkDetector, classify: Classifier, faces: FaceSet, rooms: Sequence[Picture]) -> Iterator[Crops]:
+    """The figures for each of TILTS, in front of `rooms` without faces."""
     walls = [filled(one.pixels) for one in rooms if not len(one.faces)] or [np.full((480, 640, 3), 110, np.uint8)]
-    order = np.random.default_rng(SEED).permutation(len(faces))[: limit or len(faces)]
+    order = np.random.default_rng(SEED).permutation(len(faces))
     right = classify_in_batches(classify, faces.pixels[order]).argmax(axis=1) == faces.labels[order]
     for tilt in TILTS:
         cut: list[np.ndarray] = []

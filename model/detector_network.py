@@ -8,9 +8,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-STRIDE = 8  # pixels between two places of the output
-DEEPEST = 32  # pixels between two places of the coarsest map: what a picture's sides must be multiples of
-OUTPUTS = 15  # score, four distances to the box's sides, five landmarks (x and y)
+from model.detector import OUTPUTS
+
 WIDTHS = (16, 24, 48, 96, 144)
 BLOCKS = (0, 1, 1, 1)
 MERGED = 64

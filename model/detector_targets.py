@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from model.detector_network import STRIDE
+from model.detector import STRIDE
 from model.detector_set import Faces
 
 # The layers of the targets: score, its weight, weight of box and landmarks, distances, landmarks, their weight.

@@ -66,13 +66,10 @@ def milliseconds_a_frame(detector: NetworkDetector, pictures: Sequence[Picture],
     return float(np.median(spent[5:]) * 1000)
 
 
-def versions(
-    find: Find, pictures: Sequence[Picture], changes: Mapping[str, Change], rooms: bool = True
-) -> dict[str, Figures]:
+def versions(find: Find, pictures: Sequence[Picture], changes: Mapping[str, Change]) -> dict[str, Figures]:
     """The figures under each change, and in made rooms."""
     found = {name: figures(judged(find, map(change, pictures))) for name, change in changes.items()}
-    if rooms:
-        found[ROOMS] = figures(judged(find, in_rooms(pictures)))
+    found[ROOMS] = figures(judged(find, in_rooms(pictures)))
     return found
 
 

@@ -19,9 +19,9 @@ import cv2
 import keras
 import numpy as np
 
-from model.detector import OUTPUTS, NetworkDetector
+from model.detector import DEEPEST, OUTPUTS, NetworkDetector
 from model.detector_figures import VERSIONS, Judged, figures, finder, in_rooms, judged
-from model.detector_network import DEEPEST, build_detector
+from model.detector_network import build_detector
 from model.detector_set import LabelError, Picture, load
 from model.export import ExportError, check_place, settings_of, to_litert, trained_network
 from model.litert import WEIGHTS, WeightsError

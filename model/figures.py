@@ -53,25 +53,26 @@ def report(probabilities: np.ndarray, labels: np.ndarray) -> Report:
     return Report(n, hits / n, wilson_interval(hits, n), macro_f1, per_emotion, ece, confusion)
 
 
-def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     """The 95 % interval of a share: Wilson, "Probable Inference", 1927."""
+    z = 1.96
     share, spread = hits / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The mean gap between confidence and accuracy over equal-width bins (Guo et al., 2017)."""
-    parts = calibration_bins(probabilities, labels, bins)
+    parts = calibration_bins(probabilities, labels)
     return sum(abs(right - confidence) * n for confidence, right, n in parts) / len(labels)
 
 
-def calibration_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[tuple[float, float, int]]:
-    """(mean confidence, accuracy, pictures) of each of `bins` equal steps of confidence that has pictures."""
+def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, pictures) of each of BINS equal steps of confidence that has pictures."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
     masks = [which == b for b in np.unique(which)]
     return [(float(confidence[mask].mean()), float(right[mask].mean()), int(mask.sum())) for mask in masks]
 

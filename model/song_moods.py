@@ -14,7 +14,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -79,26 +79,6 @@ LOWEST, HIGHEST = (np.array(edge) for edge in zip(*LIMITS.values(), strict=True)
 
 class SongMoodsError(Exception):
     """The trained networks cannot be used; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioFeatures:
-    """How one song sounds, in Spotify's measures. ValueError says which of them cannot be."""
-
-    acousticness: float
-    danceability: float
-    energy: float
-    instrumentalness: float
-    liveness: float
-    loudness: float
-    speechiness: float
-    tempo: float
-    valence: float
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if fault := fault_of(field.name, getattr(self, field.name)):
-                raise ValueError(fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +182,6 @@ class AudioMoods:
         for i, answer in zip(good, decided(self.labels, self.probabilities(values[good]), torn=True), strict=True):
             answers[i] = answer
         return answers
-
-    def answer(self, song: AudioFeatures) -> Answer:
-        """The mood of one song."""
-        return self.answers(np.array([astuple(song)]))[0]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import cv2
 import keras
 import numpy as np
 
-from model.detector_network import BLOCKS, DEEPEST, MERGED, WIDTHS, build_detector
+from model.detector import DEEPEST
+from model.detector_network import BLOCKS, MERGED, WIDTHS, build_detector
 from model.detector_scenes import TILT, Album, Patch, make_scene
 from model.detector_set import LabelError, load, load_patches
 from model.detector_targets import detector_loss, targets

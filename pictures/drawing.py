@@ -19,9 +19,9 @@ WIDEST = 1280  # pixels: larger frames are shrunk, for the readers' sake and the
 INK, PAPER = (38, 30, 28), (245, 247, 250)
 
 
-def encode_jpeg(frame: Frame, quality: int = JPEG_QUALITY) -> bytes:
+def encode_jpeg(frame: Frame) -> bytes:
     """The frame as a JPEG file."""
-    done, content = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, content = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise ValueError(f"a picture of shape {frame.shape} cannot be encoded as JPEG")
     return content.tobytes()

@@ -30,7 +30,7 @@ from songs.features import FeaturesError, FeatureTable, Song, Sound
 from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
 from songs.moods import ALSO_IN, choose, existing_folder, listed, undone, write_lists
-from songs.paste import Pasted, SplitError, read_songs
+from songs.paste import Pasted, SplitError, read_songs, songs_of
 from songs.streams import close_output, take_any_title
 from songs.synced import forget_fetch
 
@@ -134,7 +134,7 @@ class Splitter:
         if self.table is None:
             return places
         try:
-            sounds = self.table.find([Song(track.track_id, track.title, track.artist) for track in tracks])
+            sounds = self.table.find(songs_of(tracks).songs)
         except FeaturesError as error:
             logger.warning("%s", error)
             return places

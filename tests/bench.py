@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import platform
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -32,8 +30,8 @@ from model.recognizer import LiteRTClassifier, load_recognizer
 from pictures.drawing import annotate, encode_jpeg
 from pictures.following import Follower
 from pictures.sources import frames
+from tests.conftest import ROOT, free_port
 
-ROOT = Path(__file__).parent.parent
 FRAMES = 300
 
 
@@ -117,12 +115,6 @@ def against_predict(pictures: list[Frame]) -> None:
 
 
 # -- the whole site ------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

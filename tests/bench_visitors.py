@@ -29,7 +29,8 @@ import psutil
 
 from model.demo import LOOP_SECONDS, demo_frame
 from pictures.drawing import encode_jpeg
-from tests.bench import ROOT, free_port, wait_for
+from tests.bench import wait_for
+from tests.conftest import ROOT, free_port
 
 RATE = 5.0  # pictures a second of a visitor
 CROWDS = (10, 20, 40, 60, 80, 120)

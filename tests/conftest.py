@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -48,6 +50,21 @@ def row_of(emotion: Emotion, share: float = 0.9) -> list[float]:
     """Probabilities that are sure of one emotion."""
     rest = (1 - share) / (len(EMOTIONS) - 1)
     return [share if e == emotion else rest for e in EMOTIONS]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def track_id(n: int) -> str:
+    """What looks like a Spotify id, another one for each number."""
+    return f"{n:022d}"
+
+
+def parsed(html: str) -> BeautifulSoup:
+    return BeautifulSoup(html, "html.parser")
 
 
 def grey_frame(level: int = 90, size: tuple[int, int] = (480, 640)) -> Frame:

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from app import create_app
 from camera import Camera
 from songs.catalog import Catalog
-from tests.conftest import ROOT, Source, stub_recognizer
-from tests.test_app import one, parsed
+from tests.conftest import ROOT, Source, parsed, stub_recognizer
+from tests.test_app import one
 from web.services import Services
 
 # -- other sites

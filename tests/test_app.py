@@ -17,12 +17,8 @@ from app import create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from songs.catalog import Catalog, Playlist
-from tests.conftest import ROOT, Source, eventually
+from tests.conftest import ROOT, Source, eventually, parsed
 from web.services import Services
-
-
-def parsed(html: str) -> BeautifulSoup:
-    return BeautifulSoup(html, "html.parser")
 
 
 def one(soup: BeautifulSoup | Tag, selector: str) -> Tag:

@@ -276,7 +276,9 @@ def test_the_ways_to_be_seen_stay_in_their_frame(browser: Any, site: Site, size:
     page = context.new_page()
     page.goto(site.address)
     frame = page.locator("#ways").bounding_box()
-    for way in page.locator("#ways a").all():
+    ways = page.locator("#ways a").all()
+    assert len(ways) == 3
+    for way in ways:
         box = way.bounding_box()
         assert frame["x"] <= box["x"]
         assert box["x"] + box["width"] <= frame["x"] + frame["width"]

@@ -31,14 +31,11 @@ from songs.catalog import (
     write_tracks,
 )
 from songs.synced import forget_fetch
+from tests.conftest import track_id
 
 SHIPPED = Path(__file__).parent.parent / "songs"
 HEADER = ",".join(COLUMNS)
 HAPPY = Emotion.HAPPY
-
-
-def track_id(n: int) -> str:
-    return f"{n:022d}"
 
 
 def track(n: int, title: str = "", artist: str = "Artist", duration_ms: int | None = 200_000) -> Track:

@@ -26,8 +26,8 @@ import cv2
 import pytest
 
 from model.demo import demo_frame
-from tests.conftest import ROOT, eventually
-from tests.test_site import Site, free_port, running
+from tests.conftest import ROOT, eventually, free_port
+from tests.test_site import Site, running
 
 DEPLOY = ROOT / "deploy"
 NAME = "visage.example.org"

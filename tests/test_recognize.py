@@ -15,7 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from bs4 import BeautifulSoup
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
@@ -29,7 +28,7 @@ from model.recognizer import Recognizer
 from pictures.following import LOOK_EVERY, Followed, follow
 from pictures.stills import PictureError, decode_image, decode_still, read_header
 from songs.catalog import Catalog
-from tests.conftest import ROOT, FixedClassifier, FixedDetector, StubRecognizer, eventually, grey_frame, row_of
+from tests.conftest import ROOT, FixedClassifier, FixedDetector, StubRecognizer, eventually, grey_frame, parsed, row_of
 from web.lanes import Limits
 from web.readings import READING, _signer
 from web.services import Services
@@ -617,13 +616,10 @@ def test_large_photos_wait_for_each_other_and_not_too_many(client: FlaskClient) 
 # -- the page for photos
 
 
-def parsed(answer: TestResponse) -> BeautifulSoup:
-    return BeautifulSoup(answer.text, "html.parser")
-
-
 def test_the_page_for_photos_stands_without_javascript(client: FlaskClient) -> None:
     """It has a form that sends the file to itself."""
-    (form,) = parsed(client.get("/photo")).select("form[method=post][action='/photo'][enctype='multipart/form-data']")
+    page = parsed(client.get("/photo").text)
+    (form,) = page.select("form[method=post][action='/photo'][enctype='multipart/form-data']")
     assert form.select("input[type=file][name=picture]")
 
 
@@ -635,7 +631,7 @@ def test_a_photo_sent_by_the_form_comes_back_with_its_faces() -> None:
     answer = client.post("/photo", data={"picture": (io.BytesIO(content), "me.jpg")})
     assert answer.status_code == 200
     assert "Set-Cookie" not in answer.headers
-    page = parsed(answer)
+    page = parsed(answer.text)
     (shown,) = [image["src"] for image in page.select("img") if str(image["src"]).startswith("data:image/jpeg;base64,")]
     drawn = decode_image(base64.b64decode(str(shown).partition(",")[2]))
     assert max(drawn.shape[:2]) == 1280
@@ -651,9 +647,9 @@ def test_a_photo_that_cannot_be_read_says_why_on_the_page(client: FlaskClient) -
         answer = client.post("/photo", data={"picture": (io.BytesIO(content), "x")})
         assert answer.status_code == code
         assert answer.content_type.startswith("text/html")
-        assert parsed(answer).select("form[action='/photo']")
+        assert parsed(answer.text).select("form[action='/photo']")
         sentence = post(client, content).json["error"]
-        assert sentence in parsed(answer).get_text()
+        assert sentence in parsed(answer.text).get_text()
 
 
 def test_a_photo_without_a_face_says_so() -> None:
@@ -662,8 +658,8 @@ def test_a_photo_without_a_face_says_so() -> None:
     detector.boxes = []
     answer = app.test_client().post("/photo", data={"picture": (io.BytesIO(picture()), "x.jpg")})
     assert answer.status_code == 200
-    assert "No face was found" in parsed(answer).get_text()
-    assert not parsed(answer).select("#songs tbody tr")
+    assert "No face was found" in parsed(answer.text).get_text()
+    assert not parsed(answer.text).select("#songs tbody tr")
 
 
 def test_headers_are_read_without_their_pictures() -> None:

@@ -24,8 +24,8 @@ import pytest
 
 from camera import Camera, Snapshot, TooManyViewersError, Viewer
 from model.demo import demo_frame
-from tests.conftest import ROOT, Source, eventually, stub_recognizer
-from tests.test_site import Site, free_port, running
+from tests.conftest import ROOT, Source, eventually, free_port, stub_recognizer
+from tests.test_site import Site, running
 from web.shared_camera import SharedCamera
 
 

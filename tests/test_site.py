@@ -19,13 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, eventually
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.conftest import ROOT, eventually, free_port
 
 
 class Site:

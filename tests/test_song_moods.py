@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,11 @@ from model.song_moods import (
     EMOTIONS_OF,
     FEATURES,
     LIMITS,
-    AudioFeatures,
     Mood,
     SongMoods,
     SongMoodsError,
     decided,
+    fault_of,
     load_card,
     load_song_moods,
     shaped,
@@ -93,7 +94,7 @@ def run(*arguments: object, module: str = "model.song_moods") -> subprocess.Comp
 )
 def test_golden_answers_to_sounds(moods: SongMoods, features: tuple[float, ...], mood: Mood, confidence: float) -> None:
     """Six kinds of songs are heard as they were when the network was shipped."""
-    answer = moods.audio.answer(AudioFeatures(*features))
+    (answer,) = moods.audio.answers(np.array([features]))
     assert (answer.mood, answer.confidence) == (mood, pytest.approx(confidence, abs=0.005))
 
 
@@ -161,10 +162,11 @@ def test_every_list_has_a_mood() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("tempo", 0.0), ("energy", 64.0), ("valence", float("nan")), ("loudness", float("inf"))]
 )
-def test_features_that_cannot_be(name: str, value: float) -> None:
-    """A feature out of its range is refused by name."""
-    with pytest.raises(ValueError, match=f"{name} is .*, not a number from"):
-        AudioFeatures(**(dict(zip(FEATURES, METAL, strict=True)) | {name: value}))
+def test_features_that_cannot_be(moods: SongMoods, name: str, value: float) -> None:
+    """A feature out of its range is refused by name, and nothing is said of its song."""
+    assert re.search(f"{name} is .*, not a number from", fault_of(name, value) or "")
+    song = [value if each == name else one for each, one in zip(FEATURES, METAL, strict=True)]
+    assert [answer.mood for answer in moods.audio.answers(np.array([song, METAL]))] == [Mood.NOT_KNOWN, Mood.ANGRY]
 
 
 # -- the stemmer
@@ -784,7 +786,7 @@ def test_saving_is_all_or_nothing(moods: SongMoods, tmp_path: Path) -> None:
     arrays = train_song_moods.arrays_of(moods.audio, moods.lyrics)
     train_song_moods.save(tmp_path, arrays, load_card())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert load_song_moods(tmp_path).audio.answer(AudioFeatures(*METAL)).mood == Mood.ANGRY
+    assert load_song_moods(tmp_path).audio.answers(np.array([METAL]))[0].mood == Mood.ANGRY
     with pytest.raises(SongMoodsError):
         train_song_moods.save(tmp_path, {"audio_bias": moods.audio.bias}, load_card())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -36,17 +36,13 @@ from songs.lookup import AT_ONCE, LONGEST, Lookup
 from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of
 from songs.split import PATIENCE, UNKNOWN, Splitter
 from songs.split import main as split_songs
-from tests.conftest import ROOT, eventually
+from tests.conftest import ROOT, eventually, track_id
 from tests.test_site import running
 from tests.test_song_moods import BALLAD, DANCE, METAL, PIANO, run, write
 from web.services import Services, make_splitter
 from web.settings import SettingsError
 
 SOUNDS = {"angry": METAL, "neutral": PIANO, "happy": DANCE, "sad": BALLAD}
-
-
-def track_id(n: int) -> str:
-    return f"{n:022d}"
 
 
 def made_table(path: Path) -> Path:

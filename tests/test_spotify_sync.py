@@ -35,7 +35,7 @@ from songs.dotenv import DotenvError, dotenv_values, environment
 from songs.spotify import CannotRunError, settings_from, write_token
 from spotify_sync import OLDEST_COPY, main, playlist_id, read_playlists
 from tests.bench_sync import counted_requests
-from tests.conftest import ROOT, eventually
+from tests.conftest import ROOT, eventually, free_port
 from tests.fake_spotify import PREMIUM, Answer, Asked, FakeSpotify, error, made_id, plain_text, song
 from web.pages import OLD
 
@@ -1052,12 +1052,6 @@ def test_logout_deletes_the_token(desk: Desk) -> None:
 
 
 # -- logging in
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

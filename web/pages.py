@@ -80,8 +80,8 @@ def split_songs() -> Split:
     text = request.form.get("songs", "")
     if asked and text.strip():
         raise SplitError("Songs are pasted and a list is chosen: empty the box, or set the list to none, please.")
-    listed = current_services().catalog.playlist(Emotion(asked)).tracks if asked else ()
-    pasted = songs_of(listed) if asked else read_songs(text, MOST_LINES)
+    tracks = current_services().catalog.playlist(Emotion(asked)).tracks if asked else ()
+    pasted = songs_of(tracks) if asked else read_songs(text, MOST_LINES)
     return (current_services().splitter or Splitter()).split(pasted, look_up="lookup" in request.form)
 
 
