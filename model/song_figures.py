@@ -18,7 +18,6 @@ from model.train_song_moods import LEXICON, Settings, Songs, audio_network, bala
 
 ETUNES, DATA_MOODS = "etunes", "data_moods"
 FAMILIES = np.array([0, 1, 1, 2, 3])  # angry, quiet (calm or fear), happy, sad: what both sources can say
-ANSWERED = ("answered", "accuracy_answered")
 
 Model = Callable[[Any], np.ndarray]
 """Inputs (n, k) to logits (n, moods)."""
@@ -169,7 +168,10 @@ def across_audio(
 
 
 def across_lyrics(songs: Songs, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, what to tell apart, and labels, of people's songs from networks that know all sources but theirs."""
+    """Logits, what to tell apart, and labels, of people's songs from networks that know all sources but theirs.
+
+    Of all moods, for nobody tells which ones the labels of a table have.
+    """
     rows = np.flatnonzero(songs.sources != LEXICON)
     logits = np.zeros((len(songs), len(songs.moods)))
     for source in people(songs):
@@ -184,12 +186,11 @@ def people(songs: Songs) -> list[str]:
 
 
 def _lyrics_logits(songs: Songs, asked: np.ndarray, train: Trainer, on: str, settings: Settings) -> np.ndarray:
-    """Logits of `asked`, restricted to their source's moods, from what is neither their source nor their artists'."""
+    """Logits of `asked`, all of one source, from what is neither of their source nor of their artists."""
     known = {"lexicon": [LEXICON], "people": people(songs), "both": [LEXICON, *people(songs)]}[on]
     source = str(songs.sources[asked[0]])
     among = songs.of(*(one for one in known if one != source or source == LEXICON))
-    logits = train(songs.part(songs.others(asked, among)), settings)(songs.inputs[asked])
-    return np.where(songs.part(songs.of(source)).allowed[0], logits, -1e9)
+    return train(songs.part(songs.others(asked, among)), settings)(songs.inputs[asked])
 
 
 # -- the figures ---------------------------------------------------------------------------------
@@ -250,6 +251,7 @@ def _lyrics_row(songs: Songs, train: Trainer, on: str, settings: Settings) -> di
         for fold in folds:
             rows = fold if source != LEXICON else asked[fold]
             logits[np.searchsorted(asked, rows)] = _lyrics_logits(songs, rows, train, on, settings)
+        logits = np.where(songs.part(asked).allowed[0], logits, -np.inf)  # among the moods that the source has
         right = logits.argmax(axis=1) == songs.labels[asked]
         recalls = [right[songs.labels[asked] == mood].mean() for mood in np.unique(songs.labels[asked])]
         row[source] = {**_share(right), "recall": round(float(np.mean(recalls)), 4)}

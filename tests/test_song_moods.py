@@ -101,13 +101,13 @@ def test_golden_answers_to_sounds(moods: SongMoods, features: tuple[float, ...],
 @pytest.mark.parametrize(
     ("text", "mood", "confidence"),
     [
-        (HAPPY_WORDS, Mood.HAPPY, 0.913),
-        ("I will fight you, burn your war machine, kill the hate, blood and fire, you liar", Mood.ANGRY, 0.976),
-        ("I cry alone tonight, tears fall, you are gone and my heart is broken, goodbye my love", Mood.SAD, 0.675),
+        (HAPPY_WORDS, Mood.HAPPY, 0.928),
+        ("I will fight you, burn your war machine, kill the hate, blood and fire, you liar", Mood.ANGRY, 0.984),
+        ("I cry alone tonight, tears fall, you are gone and my heart is broken, goodbye my love", Mood.SAD, 0.698),
         (
             "The gentle river flows, the moon is bright, breathe the quiet morning air, dream of the sea",
             Mood.RELAXED,
-            0.528,
+            0.545,
         ),
     ],
 )
