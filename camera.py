@@ -10,6 +10,7 @@ the viewers. They meet under one Condition and start and stop together, as one _
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections import deque
@@ -253,6 +254,7 @@ class _Run:
 
     def _play_auto(self) -> tuple[bool, str]:
         """Play the first camera that opens; if none ever has the demo, until one may."""
+        demo = pictures_of("demo", self._camera.open_frames)  # for all tries, or its face would begin again with each
         while True:
             began = time.monotonic()
             found, reasons = devices(), []
@@ -268,17 +270,19 @@ class _Run:
             else:
                 self._note("No camera was found on this computer, so this is the built-in demo.")
             # A driver that takes its time to say no would freeze the demo again and again.
-            wait = max(LOOK_AGAIN, 10 * (time.monotonic() - began))
-            may_open = partial(_may_open, found, time.monotonic() + wait)
-            played, why = self._play("demo", may_open)
+            slow = time.monotonic() - began > READ_TIMEOUT
+            may_open = partial(_may_open, found, math.inf if slow else time.monotonic() + LOOK_AGAIN)
+            played, why = self._play("demo", demo, may_open)
             if self._ended.is_set() or not may_open():
                 return played, why
 
-    def _play(self, source: str, over: Callable[[], bool] = lambda: False) -> tuple[bool, str]:
-        """Take the source's frames until it is lost or `over`; whether there were any, and why it was lost."""
+    def _play(
+        self, source: str, shown: Iterator[Frame] | None = None, over: Callable[[], bool] = lambda: False
+    ) -> tuple[bool, str]:
+        """Take the source's frames, or those `shown`, until it is lost or `over`; whether there were any, and why."""
         played = False
         try:
-            for frame in pictures_of(source, self._camera.open_frames):
+            for frame in shown or pictures_of(source, self._camera.open_frames):
                 self._take(fitted(frame), source)
                 played = True
                 if self._ended.is_set() or (self._count % FPS == 0 and over()):

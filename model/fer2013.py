@@ -120,16 +120,20 @@ def _files(source: Path) -> Iterator[list[File]]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files of a folder and of those in it, sorted; links to folders are followed, each folder is read once."""
+    """The files of a folder and of those in it, sorted; links to folders are followed, each folder is read once.
+
+    What a Mac adds is left out.
+    """
     found, seen = [], set()
     for where, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
-        if real in seen:  # a link to a folder above it, say
+        if real in seen or "__MACOSX" in Path(where).relative_to(folder).parts:  # a link to a folder above it, say
             folders.clear()
             continue
         seen.add(real)
+        folders.sort()
         found += [Path(where, name) for name in names]
-    return sorted(found)
+    return sorted(path for path in found if path.is_file())
 
 
 def _folder_of(split: str, above: set[str], source: Path) -> str | None:

@@ -416,9 +416,10 @@ def _saved(file: Path) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str | None:
-    """The SHA-256 of a file, in hexadecimal digits; for a folder, of its files' names and sizes; None for neither."""
+    """The SHA-256 of a file, in hexadecimal digits; of a folder's pictures, by name and size; None for neither."""
     if path.is_dir():
-        files = "".join(f"{file.relative_to(path)} {file.stat().st_size}\n" for file in fer2013.files_in(path))
+        pictures = (file for file in fer2013.files_in(path) if file.suffix.lower() in fer2013.SUFFIXES)
+        files = "".join(f"{file.relative_to(path)} {file.stat().st_size}\n" for file in pictures)
         return hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()
     if not path.is_file():
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import html
 import re
 import threading
 import unicodedata
@@ -200,7 +201,7 @@ def artists_in(cell: str) -> str:
     if cell.startswith("[") and cell.endswith("]"):
         with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return ", ".join(ast.literal_eval(cell))
-    return re.sub(r"\s*;\s*", ", ", cell)
+    return ", ".join(filter(None, map(str.strip, html.unescape(cell).split(";"))))
 
 
 def sound_in(row: Sequence[str], columns: Mapping[str, int], wanted: Wanted | None = None) -> Sound | None:

@@ -42,7 +42,7 @@ function why(error) {
 }
 
 function tell(text, link = null) {
-  $("told").textContent = text;
+  if (link || $("told").textContent !== text) $("told").textContent = text;
   if (link) $("told").append(" ", link);
 }
 
@@ -85,6 +85,7 @@ function remembered() {
 
 /** See how things stand: the login, or Spotify on a device, may have come in another window. */
 async function look() {
+  clearTimeout(again);
   try {
     const state = await ask("");
     if (lost) tell("");
@@ -93,7 +94,6 @@ async function look() {
   } catch (error) {
     lost = $("stranger").hidden && $("known").hidden;
     if (lost) tell(why(error));
-    clearTimeout(again);
     if (lost && !document.hidden) again = setTimeout(look, AGAIN);
   }
 }

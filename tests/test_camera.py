@@ -211,9 +211,27 @@ def test_auto_turns_from_the_demo_to_a_camera_that_comes(
     with camera.watch() as viewer:
         assert next(s for s in viewer if s.status == "live").source == "demo"
         there, free = ["0"], True
-        now = next(s for s in viewer if s.source == "0" and s.status == "live")
-        assert now.message == ""
+        assert eventually(lambda: (camera.snapshot.source, camera.snapshot.message) == ("0", ""), 20)
     camera.close()
+
+
+def test_the_demo_goes_on_while_cameras_are_tried(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun again with each try, its face would never come past its first moods."""
+    tried: list[str] = []
+
+    def refusing(name: str) -> Iterator[Frame]:
+        tried.append(name)
+        if name != "demo":
+            raise SourceError("it is busy")
+        return source(name)
+
+    monkeypatch.setattr("camera.devices", lambda: ["0"])
+    monkeypatch.setattr("camera.LOOK_AGAIN", 0.1)
+    camera = Camera("auto", stub_recognizer(), open_frames=refusing)
+    with camera.watch():
+        assert eventually(lambda: tried.count("0") > 2, 20)
+    camera.close()
+    assert tried.count("demo") == 1
 
 
 def test_auto_waits_for_a_camera_that_was_there(source: Source) -> None:

@@ -396,7 +396,9 @@ def test_a_browser_that_keeps_no_cookies_is_told(happy: Any, site: Site) -> None
         visitor.start()
         assert eventually(lambda: "keeps no cookies" in visitor.says(), 20)
         assert eventually(lambda: visitor.mood() == "happy", 20)
-        assert visitor.tuned() == ""
+        for _ in range(20):
+            visitor.page.wait_for_timeout(100)
+            assert visitor.tuned() == ""
         visitor.page.locator("#chips [data-emotion=sad]").click()
         assert eventually(lambda: visitor.tuned() == "sad")
 

@@ -36,6 +36,7 @@ from model.train import (
     WarmCosine,
     begin_with,
     blended,
+    digest,
     repeated,
     soft_targets,
     teachers_of,
@@ -206,6 +207,7 @@ def test_folders_that_are_links_are_read(tmp_path: Path) -> None:
         cv2.imwrite(str(folder / "a.png"), picture(i))
     (here / "happy").symlink_to(elsewhere)
     (here / "again").symlink_to(here)
+    (here / "sad" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     assert fer2013.load(here, "test").names == ("happy/a.png", "sad/a.png")
 
 
@@ -220,11 +222,14 @@ def test_a_split_that_is_there_twice_is_named(tmp_path: Path, inner: str) -> Non
 
 
 def test_what_a_mac_adds_to_a_zip_is_no_split(folder: Path, tmp_path: Path) -> None:
-    """A zip of emotions with a Mac's __MACOSX beside them is read whole."""
+    """A zip of emotions with a Mac's __MACOSX beside them is read whole, and so is what was in it."""
     with zipfile.ZipFile(tmp_path / "mac.zip", "w") as file:
         file.write(next(folder.rglob("*.png")), "sad/a.png")
         file.writestr("__MACOSX/sad/._a.png", b"no picture")
     assert fer2013.load(tmp_path / "mac.zip", "test").names == ("sad/a.png",)
+    with zipfile.ZipFile(tmp_path / "mac.zip") as file:
+        file.extractall(tmp_path / "mac")
+    assert fer2013.load(tmp_path / "mac", "test").names == ("sad/a.png",)
 
 
 def test_broken_pictures_and_unknown_folders_are_named(
@@ -645,6 +650,8 @@ def test_a_run_is_not_resumed_with_pictures_that_came_or_went(trained: Path, fol
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     shutil.copytree(trained, tmp_path / "run")
+    (data / ".DS_Store").write_text("what a Mac writes into a folder that is looked at")
+    assert digest(data) == digest(folder)
     again = ("model.train", "--data", data, "--out", tmp_path / "run", "--resume", *TINY)
     cv2.imwrite(str(data / "train" / "sad" / "another.png"), picture(1))
     assert "was begun with another --data: resume with it" in refused(*again)
