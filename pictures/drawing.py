@@ -64,12 +64,16 @@ def message_picture(title: str, message: str) -> Frame:
 
 def _label(picture: Frame, text: str, x: int, y: int) -> None:
     scale = max(0.5, picture.shape[0] / 900)
-    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 1)
-    top = y - height - below - 10
+    stroke = max(1, round(scale))
+    across, down = (round(pixels * max(1.0, scale)) for pixels in (7, 5))  # around the text
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, stroke)
+    top = y - height - below - 2 * down
     top = top if top >= 0 else y
-    left = max(0, min(x, picture.shape[1] - width - 14))
-    cv2.rectangle(picture, (left, top), (left + width + 14, top + height + below + 10), INK, cv2.FILLED)
-    cv2.putText(picture, text, (left + 7, top + height + 6), cv2.FONT_HERSHEY_DUPLEX, scale, PAPER, 1, cv2.LINE_AA)
+    left = max(0, min(x, picture.shape[1] - width - 2 * across))
+    corner = left + width + 2 * across, top + height + below + 2 * down
+    cv2.rectangle(picture, (left, top), corner, INK, cv2.FILLED)
+    place = left + across, top + height + down + 1
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_DUPLEX, scale, PAPER, stroke, cv2.LINE_AA)
 
 
 def _ascii(text: str) -> str:

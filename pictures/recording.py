@@ -38,13 +38,16 @@ class Recording:
     TRIAL, SHARE = 5, 0.5  # frames that are encoded to learn how long one takes; how much of the time may go into it
 
     def __init__(self, path: Path, rate: float, live: bool = False) -> None:
-        self.path, self.rate, self.live, self.frames = path, rate, live, 0
+        # MPEG-4 counts in at most 65535ths of a second, and OpenCV asks for thousandths where hundredths will not do.
+        self.rate = round(rate, 2) if rate > 65 else rate
+        self.path, self.live, self.frames = path, live, 0
         self._part = _beside(path)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._before: Frame | None = None
 
     def add(self, frame: Frame, at: float) -> None:
-        """Show `frame` up to and at `at` seconds: repeated if it comes late, left out if early. Raises OSError."""
+        """Show `frame` from `at` seconds on, and till then the one before; none if it comes early. Raises OSError."""
         if self._writer is None:
             self._size = frame.shape[1], frame.shape[0]
             if self.live:
@@ -52,9 +55,11 @@ class Recording:
             self._writer = self._opened(self.rate)
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
-        for _ in range(round(at * self.rate) + 1 - self.frames):
-            self._writer.write(frame)
+        place = round(at * self.rate)
+        while self.frames <= place:
+            self._writer.write(frame if self._before is None or self.frames == place else self._before)
             self.frames += 1
+        self._before = frame
 
     def _opened(self, rate: float) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*self.CODECS[self.path.suffix.lower()])

@@ -202,7 +202,7 @@ def _file_capture(path: Path) -> tuple[cv2.VideoCapture, str]:
 def _rate_of(capture: cv2.VideoCapture) -> float:
     """A film's frames a second; 0 where that cannot be: browsers record a clock of milliseconds in place of it."""
     rate = capture.get(cv2.CAP_PROP_FPS)
-    return rate if 0.1 <= rate <= 240 else 0.0
+    return rate if 0.001 <= rate <= 240 else 0.0
 
 
 def _film_frames(

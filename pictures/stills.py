@@ -172,7 +172,7 @@ def decode_still(content: bytes) -> Still:
     shrink = max(factor for factor in REDUCED if factor == 1 or (longest >= factor * AMPLE and shortest >= factor))
     frame = _decoded(content, header, shrink)
     height, width = frame.shape[:2]
-    turned = (width > height) != (header.width > header.height) and header.width != header.height
+    turned = width != height and (width > height) != (header.width > header.height) and header.width != header.height
     return Still(frame, *((header.height, header.width) if turned else (header.width, header.height)))
 
 

@@ -61,6 +61,11 @@ def photos_for(save: str | None, source: Path, photos: Sequence[Path]) -> list[P
     except OSError as error:
         raise UsageError(f"--save {save}: the folder cannot be made ({error.strerror})") from None
     _check_writable(folder, folder)
+    names: dict[str, Path] = {}
+    for photo in photos:
+        if other := names.get(name := _saved_name(photo).casefold()):
+            raise UsageError(f"--save {save}: {other.name} and {photo.name} would both be {name} there; rename one")
+        names[name] = photo
     return [_apart(folder / _saved_name(photo), photo) for photo in photos]
 
 

@@ -38,6 +38,7 @@ READ_EVERY = 0.1  # seconds between the frames that are read: ten a second follo
 FOLLOWED = 0.2  # seconds: in frames further apart, faces are looked for anew
 SETTLES = 0.5  # seconds before "no face" is worth a line: who follows faces wants to see one twice
 LARGEST_PHOTO = 200_000_000  # bytes of a file
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 READ_PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 PHOTOS = (*READ_PHOTOS, ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff")  # the others are refused by name
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -
     Stopped.asked = 0
     open_closed_streams()
     take_any_title(sys.stdout, sys.stderr)
-    for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)):
+    for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background
             signal.signal(number, _stop)
     terminal = Terminal()
@@ -131,29 +132,35 @@ def is_photo(path: Path) -> bool:
 
 def _watch_film(options: argparse.Namespace, terminal: Terminal, load: Load, path: Path | None) -> int:
     """A film once, by its own clock; what is live until it stops. `path` is the film's, if it is a file."""
-    target = film_for(options.save, path)
-    recognizer, lines = _loaded(load, options.engine), _lines(options, terminal)
-    showing = shown_once(options.source)
+    target, catalog = film_for(options.save, path), _catalog(options)
+    recognizer, showing = _loaded(load, options.engine), shown_once(options.source)
+    apart = max(_gap(options), 1 / showing.rate if showing.rate else 0.0)
+    settles = SETTLES if apart <= FOLLOWED and (options.every is None or options.every > FOLLOWED) else 0.0
+    lines = Lines(terminal, options.every, options.songs, catalog, settles=settles, in_json=options.json)
     recording = Recording(target, showing.rate or FPS, live=not showing.rate) if target else None
     with _kept(recording, showing, terminal), terminal.counting(showing.length, "frames"):
-        _watch_frames(options, terminal.counted(showing.frames), recognizer, lines, recording)
+        _watch_frames(options, apart, terminal.counted(showing.frames), recognizer, lines, recording)
     return 0
 
 
 def _watch_frames(
     options: argparse.Namespace,
+    apart: float,
     frames: Iterator[tuple[float, Frame]],
     recognizer: Recognizer,
     lines: Lines,
     recording: Recording | None,
 ) -> None:
-    """Read a frame now and then, say what is new, record every frame with what is known by then."""
-    gap, rules = _gap(options), Smoothing()
-    if gap <= FOLLOWED:
+    """Read a frame now and then, say what is new, record every frame with what is known by then.
+
+    Those that are read are `apart` seconds, or more.
+    """
+    rules = Smoothing()
+    if apart <= FOLLOWED:
         recognizer = recognizer.for_video()
     else:  # the time between two pictures is time that a new mood has lasted
-        rules = Smoothing(hold=max(0.0, rules.hold - gap))
-    follower, reads, name = Follower(rules), Every(gap), public_name(options.source)
+        rules = Smoothing(hold=max(0.0, rules.hold - apart))
+    follower, reads, name = Follower(rules), Every(_gap(options)), public_name(options.source)
     for at, frame in frames:
         _stop_if_asked()
         if reads.due(at):
@@ -176,12 +183,24 @@ def _kept(recording: Recording | None, showing: Showing, terminal: Terminal) -> 
         raise
     finally:
         if recording and recording.frames and whole:
-            recording.keep()
-            terminal.complain(f"{recording.path}: {recording.frames / recording.rate:.1f} seconds saved")
+            with _undisturbed():
+                recording.keep()
+                terminal.complain(f"{recording.path}: {recording.frames / recording.rate:.1f} seconds saved")
         elif recording:
             recording.drop()
             if recording.frames:
                 terminal.complain(f"{recording.path} is not saved: the film was stopped before its end")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A further signal ends nothing meanwhile: some come twice, and what is live is there once."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 def _record(recording: Recording, picture: Frame, at: float) -> None:
@@ -196,8 +215,9 @@ def _watch_photos(
     options: argparse.Namespace, terminal: Terminal, load: Load, photos: Sequence[Path], targets: Sequence[Path]
 ) -> int:
     """Each photo on its own; those that cannot be read are named, and the others read."""
-    recognizer, lines = _loaded(load, options.engine), _lines(options, terminal)
-    broken = 0
+    lines = Lines(terminal, songs=options.songs, catalog=_catalog(options), in_json=options.json)
+    recognizer = _loaded(load, options.engine)
+    broken = saved = 0
     with terminal.counting(len(photos), "photos"):
         for photo, target in zip_longest(terminal.counted(photos), targets):
             _stop_if_asked()
@@ -209,9 +229,15 @@ def _watch_photos(
                 continue
             faces = tuple(seen_once(face, still.scale) for face in recognizer.recognize(still.frame))
             reading = faces[0].reading if faces else None
-            lines.show(Sight(str(photo), None, faces, reading, (still.width, still.height)))
             if target:
                 save_picture(annotate(picture, faces), target)
+                saved += 1
+            try:
+                lines.show(Sight(str(photo), None, faces, reading, (still.width, still.height)))
+            except BrokenPipeError:
+                if saved < len(targets):
+                    terminal.complain(f"{saved} of {len(targets)} photos saved: nobody takes the lines any more")
+                raise
     if broken and len(photos) > 1:
         terminal.complain(f"{broken} of {len(photos)} pictures could not be read")
     return 1 if broken else 0
@@ -292,20 +318,17 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _lists(given: Path | None) -> Path:
+def _catalog(options: argparse.Namespace) -> Catalog | None:
+    """The lists that songs are from, if there are to be any. Raises UsageError."""
+    if not options.songs:
+        return None
     try:
-        folder = given or own_lists()
+        folder = options.lists or own_lists()
     except DotenvError as error:
         raise UsageError(str(error)) from None
     if not folder.is_dir():
-        raise UsageError(f"{'--lists ' if given else 'VISAGE_SONGS='}{folder}: there is no such folder")
-    return folder
-
-
-def _lines(options: argparse.Namespace, terminal: Terminal) -> Lines:
-    catalog = Catalog(_lists(options.lists)) if options.songs else None
-    settles = SETTLES if _gap(options) <= FOLLOWED else 0.0
-    return Lines(terminal, options.every, options.songs, catalog, settles=settles, in_json=options.json)
+        raise UsageError(f"{'--lists ' if options.lists else 'VISAGE_SONGS='}{folder}: there is no such folder")
+    return Catalog(folder)
 
 
 def _gap(options: argparse.Namespace) -> float:

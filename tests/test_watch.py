@@ -139,7 +139,7 @@ def test_pictures_far_apart_are_each_what_they_show(run: Callable[..., Answer], 
 
 
 def test_a_film_of_varying_rate_has_its_own_times(run: Callable[..., Answer], tmp_path: Path) -> None:
-    """A picture that stays for five seconds does; the film saved of it lasts as long."""
+    """A picture that stays for five seconds does, in the film saved of it too, which lasts as long."""
     levels = [LIGHT, DARK, LIGHT, DARK]
     pictures = [Image.fromarray(grey_frame(level, (240, 320))) for level in levels]
     film, target = tmp_path / "film.gif", tmp_path / "out.avi"
@@ -150,6 +150,50 @@ def test_a_film_of_varying_rate_has_its_own_times(run: Callable[..., Answer], tm
     rate = capture.get(cv2.CAP_PROP_FPS)
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == pytest.approx(5.4 * rate + 1, abs=0.6)
     capture.release()
+    dark = [i for i, frame in enumerate(frames_of(target)) if frame.mean() < (LIGHT + DARK) / 2]
+    assert dark[0] == round(5 * rate)
+
+
+def test_pictures_of_a_slide_show_have_their_times(tmp_path: Path) -> None:
+    """Twelve seconds each, which is less than a tenth of a picture a second."""
+    pictures = [Image.fromarray(grey_frame(level, (240, 320))) for level in (LIGHT, DARK, LIGHT)]
+    pictures[0].save(tmp_path / "slides.gif", save_all=True, append_images=pictures[1:], duration=12_000)
+    times = [at for at, _ in sources.shown_once(str(tmp_path / "slides.gif")).frames]
+    assert times == pytest.approx([0, 12, 24], abs=0.1)
+
+
+def test_a_slow_film_is_looked_at_picture_by_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A face that shows in one picture of a second is a face: nobody is waited for to come twice."""
+    film = write_clip(tmp_path / "slow.avi", DARK, DARK, LIGHT, DARK, rate=1)
+    faces = iter([0, 0, 0, 1, 0])  # the first is asked for before the film
+
+    class Seldom(FixedDetector):
+        def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
+            return [BOX] * next(faces)
+
+    class Recognizing(Recognizer):
+        def for_video(self) -> Recognizer:
+            raise AssertionError("that is for pictures a moment apart")
+
+    assert watch.main([str(film)], lambda engine: Recognizing(Seldom(), by_light)) == 0
+    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == ["0:00.0", "0:02.0", "0:03.0"]
+
+
+def test_every_picture_has_a_line_from_the_first_on(run: Callable[..., Answer], tmp_path: Path) -> None:
+    """With --every 0, where nobody is seen too: lines and pictures go together."""
+    clip = write_clip(tmp_path / "clip.avi", *[LIGHT] * 10)
+    code, out, _ = run(clip, "--every", 0, boxes=())
+    assert (code, out.count("no face")) == (0, 10)
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".mov", ".mkv"])
+def test_films_of_many_pictures_a_second_are_saved(tmp_path: Path, kind: str) -> None:
+    """A phone's slow motion: MPEG-4 cannot count in thousandths of a second of any rate."""
+    recording = Recording(tmp_path / f"fast{kind}", 119.967)
+    for i in range(12):
+        recording.add(grey_frame(LIGHT, (240, 320)), i / 119.967)
+    recording.keep()
+    assert len(frames_of(tmp_path / f"fast{kind}")) == 12
 
 
 @pytest.mark.parametrize(
@@ -310,12 +354,12 @@ def test_a_saved_clip_has_every_frame_and_the_boxes(run: Callable[..., Answer], 
 
 
 def test_a_live_film_keeps_time(tmp_path: Path) -> None:
-    """Frames that come late are repeated, frames too many left out, so that the film lasts as long as it was live."""
+    """Until a frame comes the one before stays, frames too many are left out: all is seen when it was."""
     recording = Recording(tmp_path / "live.avi", 10)
     for at in (0.0, 0.01, 0.02, 1.0, 2.0):
         recording.add(grey_frame(int(at * 100), (240, 320)), at)
     recording.keep()
-    assert [round(frame.mean(), -1) for frame in frames_of(tmp_path / "live.avi")] == [0] + [100] * 10 + [200] * 10
+    assert [round(frame.mean(), -1) for frame in frames_of(tmp_path / "live.avi")] == [0] * 10 + [100] * 10 + [200]
 
 
 def test_a_live_film_has_as_many_frames_as_can_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -741,6 +785,36 @@ def test_a_signal_ends_a_live_source_with_its_film_saved(tmp_path: Path, number:
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def test_a_second_signal_costs_no_film(tmp_path: Path) -> None:
+    """Some come twice: from a supervisor to the process and to its group, from a shell and from the kernel."""
+    target = tmp_path / "out.mp4"
+    line = [sys.executable, "camera.py", "demo", "--every", "0.1", "--save", str(target)]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stderr
+        for _ in range(4):
+            running.stdout.readline()
+        running.send_signal(signal.SIGTERM)
+        time.sleep(0.005)
+        running.send_signal(signal.SIGTERM)
+        complaints = running.stderr.read()
+        running.stdout.read()
+    assert running.returncode == 128 + signal.SIGTERM
+    assert re.fullmatch(rf"{re.escape(str(target))}: \d+\.\d seconds saved\n", complaints)
+    assert len(frames_of(target)) > 0
+
+
+def test_photos_that_would_be_saved_under_one_name_are_named(run: Callable[..., Answer], tmp_path: Path) -> None:
+    """Before any is read: the second would take the first one's place."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_photo(photos / "a.webp")
+    write_photo(photos / "A.webp.jpg")
+    code, out, complaint = run(photos, "--save", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "A.webp.jpg and a.webp would both be a.webp.jpg there; rename one" in complaint
+
+
 def test_a_signal_that_a_library_swallows_still_ends_the_run() -> None:
     """Whoever takes the exception for a failure of its own delays the end by a frame, and no more."""
 
@@ -781,13 +855,33 @@ def test_a_clip_that_is_stopped_replaces_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout
         assert running.stderr
-        running.stdout.readline()
+        for _ in range(3):
+            running.stdout.readline()
         running.send_signal(signal.SIGINT)
         complaints = running.stderr.read()
         running.stdout.read()
     assert (running.returncode, target.read_bytes()) == (130, b"good")
     assert complaints == f"{target} is not saved: the film was stopped before its end\n"
     assert {path.name for path in tmp_path.iterdir()} == {"clip.avi", "out.webm"}
+
+
+def test_photos_that_nobody_waits_for_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`| head -1` ends a run that saves photos too, which then says how far it came."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in "abc":
+        write_photo(photos / f"{name}.png")
+
+    def gone(self: Terminal, line: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Terminal, "say", gone)
+    monkeypatch.setattr(watch, "close_output", lambda: None)
+    assert watch.main([str(photos), "--save", str(tmp_path / "out")], stub(BOX)) == 0
+    assert capfd.readouterr().err == "1 of 3 photos saved: nobody takes the lines any more\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
 def test_whoever_has_seen_enough_may_go() -> None:
