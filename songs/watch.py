@@ -183,24 +183,13 @@ def _kept(recording: Recording | None, showing: Showing, terminal: Terminal) -> 
         raise
     finally:
         if recording and recording.frames and whole:
-            with _undisturbed():
-                recording.keep()
-                terminal.complain(f"{recording.path}: {recording.frames / recording.rate:.1f} seconds saved")
+            _hear_no_more()
+            recording.keep()
+            terminal.complain(f"{recording.path}: {recording.frames / recording.rate:.1f} seconds saved")
         elif recording:
             recording.drop()
             if recording.frames:
                 terminal.complain(f"{recording.path} is not saved: the film was stopped before its end")
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A further signal ends nothing meanwhile: some come twice, and what is live is there once."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
 
 
 def _record(recording: Recording, picture: Frame, at: float) -> None:
@@ -354,7 +343,14 @@ def _stop(number: int, at: FrameType | None) -> None:
     if number == signal.SIGINT and sys.stderr.isatty():
         os.write(2, b"\n")  # the terminal has just shown ^C; a print could meet another in the middle
     Stopped.asked = number
+    _hear_no_more()
     raise Stopped(number)
+
+
+def _hear_no_more() -> None:
+    """Let no further signal, and some come twice, break off what is left to do before the end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop_if_asked() -> None:
