@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TextIO
 
 import cv2
@@ -110,30 +110,31 @@ File = tuple[PurePosixPath, Callable[[], bytes]]
 def _files(source: Path) -> Iterator[list[File]]:
     """The pictures of a folder or a zip by name, each with what reads it."""
     if source.suffix.lower() != ".zip":
-        paths = [path for path in files_in(source) if path.suffix.lower() in SUFFIXES]
+        paths = pictures_in(source)
         yield [(PurePosixPath(path.relative_to(source).as_posix()), path.read_bytes) for path in paths]
         return
     with zipfile.ZipFile(source) as archive:
         members = [(PurePosixPath(name), partial(archive.read, name)) for name in sorted(archive.namelist())]
-        ours = [one for one in members if "__MACOSX" not in one[0].parts]  # what a Mac adds is no picture
-        yield [(path, read) for path, read in ours if path.suffix.lower() in SUFFIXES]
+        yield [(path, read) for path, read in members if _is_picture(path)]
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The files of a folder and of those in it, sorted; links to folders are followed, each folder is read once.
+def _is_picture(path: PurePath) -> bool:
+    """Whether a file is called as a picture is, and is not what a Mac adds."""
+    return path.suffix.lower() in SUFFIXES and "__MACOSX" not in path.parts
 
-    What a Mac adds is left out.
-    """
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder and of those in it, sorted; links to folders are followed, each folder is read once."""
     found, seen = [], set()
     for where, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
-        if real in seen or "__MACOSX" in Path(where).relative_to(folder).parts:  # a link to a folder above it, say
+        if real in seen:  # a link to a folder above it, say
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
         found += [Path(where, name) for name in names]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if _is_picture(path.relative_to(folder)) and path.is_file())
 
 
 def _folder_of(split: str, above: set[str], source: Path) -> str | None:

@@ -15,8 +15,13 @@ from typing import TextIO
 def replacing(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     """A UTF-8 file to write that becomes `path` at the end: a reader sees the old one or the new one. Raises OSError.
 
-    Its permissions and links to it stay; after an error the old content does too, and nothing is left beside it.
+    Its permissions and links to it stay; after an error the old content does too, and nothing is left beside it. What
+    is no file, a pipe say, is written as it comes.
     """
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", errors=errors, newline="") as file:
+            yield file
+        return
     path = Path(os.path.realpath(path))  # resolve() takes a link to itself for an error of ours
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -35,3 +40,9 @@ def replace_text(path: Path, text: str, errors: str = "strict") -> None:
     """Make `text` the content of a file, whole: see `replacing`."""
     with replacing(path, errors) as file:
         file.write(text)
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file does. Raises OSError."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

@@ -244,9 +244,7 @@ def _given(name: str) -> str:
 
 
 def _output(path: Path) -> AbstractContextManager[TextIO]:
-    """A file to write that becomes `path` at the end. What is no file, a pipe say, is written as it comes."""
-    if path.exists() and not path.is_file():
-        return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    """See `replacing`. TableError when there is no folder for it."""
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise TableError(f"there is no folder {folder} to write {path.name} to")

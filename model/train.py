@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 MAY_BE_NONE = ("keep_from", "seed")  # of the whole numbers, which all others count something
 SHARES = ("momentum", "label_share", "smoothing", "teacher_share", "dropout", "no_faces")
-MOST = dict.fromkeys(SHARES, 1) | {"seed": 2**32 - 1}  # of a seed: what NumPy takes
+MOST = {**dict.fromkeys(SHARES, 1), "seed": 2**32 - 1}  # of a seed: what NumPy takes
 CHOICES = {"votes": ("shares", "labels"), "precision": ("float32", "mixed_bfloat16", "mixed_float16")}
 
 
@@ -418,8 +418,7 @@ def _saved(file: Path) -> dict[str, Any]:
 def digest(path: Path) -> str | None:
     """The SHA-256 of a file, in hexadecimal digits; of a folder's pictures, by name and size; None for neither."""
     if path.is_dir():
-        pictures = (file for file in fer2013.files_in(path) if file.suffix.lower() in fer2013.SUFFIXES)
-        files = "".join(f"{file.relative_to(path)} {file.stat().st_size}\n" for file in pictures)
+        files = "".join(f"{one.relative_to(path)} {one.stat().st_size}\n" for one in fer2013.pictures_in(path))
         return hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()
     if not path.is_file():
         return None

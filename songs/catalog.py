@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from model.emotions import EMOTIONS, Emotion
-from model.files import replace_text
+from model.files import replace_text, stamp_of
 from songs.synced import SYNCED, fetch_times
 
 COLUMNS = ("track_id", "title", "artist", "album", "duration_ms", "added_at")
@@ -223,10 +223,9 @@ class _Remembered(Generic[T]):
 def _stamp(path: Path) -> tuple[int, ...] | None:
     """What changes when the file does; None without a file."""
     try:
-        status = path.stat()
+        return stamp_of(path)
     except FileNotFoundError:
         return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _songs(path: Path) -> tuple[Track, ...]:

@@ -10,14 +10,15 @@ import csv
 import html
 import re
 import threading
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.files import stamp_of
 from model.song_moods import FEATURES, fault_of
+from songs.catalog import plain
 
 SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation call a column
     "track_id": ("track_id", "id", "spotify_id", "spotify id", "track_uri", "track uri", "uri"),
@@ -126,10 +127,9 @@ class FeatureTable:
     def _remembered(self, keys: set[str]) -> dict[str, Sound | None]:
         """What is known of these keys. Raises FeaturesError when the table has gone."""
         try:
-            status = self._path.stat()
+            stamp = stamp_of(self._path)
         except OSError as error:
             raise FeaturesError(f"{self._path}: {error.strerror}") from None
-        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
         with self._lock:
             if stamp != self._stamp or len(self._found) > MOST_REMEMBERED:
                 self._found, self._stamp, self._fault = {}, stamp, ""
@@ -260,7 +260,7 @@ def _parsed(rows: Any, width: int) -> Iterator[list[str]]:
 
 def _plain(text: str) -> str:
     """A name as it is compared: without case, marks of width, guests and remasters."""
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = plain(text)
     for aside in ASIDES:
         text = re.sub(aside, "", text) or text  # "Ft. Worth Blues" is a name
     return text

@@ -235,11 +235,10 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def _write_out(out: Path, text: str) -> None:
-    if out.exists() and not out.is_file():  # a pipe, a terminal
-        out.write_text(text, encoding="utf-8")
-        return
     try:
         replace_text(out, text)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise SplitError(f"--out {out}: {error.strerror}") from None
 

@@ -47,7 +47,7 @@ RUNTIME = {
     "songs.synced": ({"model.emotions", "model.files"}, set()),
     "songs.catalog": ({"model.emotions", "model.files", "songs.synced"}, {"pandas"}),
     "songs.lift": ({"model.emotions", "songs.catalog"}, set()),
-    "songs.features": ({"model.song_moods"}, set()),
+    "songs.features": ({"model.files", "model.song_moods", "songs.catalog"}, set()),
     "songs.lookup": ({"model.song_moods", "songs.features"}, {"requests", "urllib3"}),
     "songs.moods": (
         {

@@ -81,6 +81,21 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+def stopped(*arguments: object, after: int, by: Sequence[signal.Signals]) -> Answer:
+    """The command as a process that gets signals, a moment apart, after so many lines; these are what it said."""
+    line = [sys.executable, "camera.py", *map(str, arguments)]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stderr
+        said = [running.stdout.readline() for _ in range(after)]
+        for number in by:
+            running.send_signal(number)
+            time.sleep(0.005)
+        complaints = running.stderr.read()
+        running.stdout.read()
+    return running.returncode, "".join(said), complaints
+
+
 def write_clip(path: Path, *levels: int, rate: float = 25) -> Path:
     """A clip with a frame of each grey level."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (320, 240))
@@ -770,16 +785,9 @@ def test_as_people_run_it(tmp_path: Path) -> None:
 def test_a_signal_ends_a_live_source_with_its_film_saved(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, or a supervisor's wish, is exit code 130 (143), no traceback, and a film that plays."""
     target = tmp_path / "out.mp4"
-    line = [sys.executable, "camera.py", "demo", "--json", "--every", "0.1", "--save", str(target)]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout
-        assert running.stderr
-        for _ in range(3):
-            assert json.loads(running.stdout.readline())["source"] == "demo"
-        running.send_signal(number)
-        complaints = running.stderr.read()
-        running.stdout.read()
-    assert running.returncode == 128 + number
+    code, said, complaints = stopped("demo", "--json", "--every", 0.1, "--save", target, after=3, by=[number])
+    assert [json.loads(line)["source"] for line in said.splitlines()] == ["demo"] * 3
+    assert code == 128 + number
     assert re.fullmatch(rf"{re.escape(str(target))}: \d+\.\d seconds saved\n", complaints)
     assert len(frames_of(target)) >= 6
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
@@ -788,18 +796,9 @@ def test_a_signal_ends_a_live_source_with_its_film_saved(tmp_path: Path, number:
 def test_a_second_signal_costs_no_film(tmp_path: Path) -> None:
     """Some come twice: from a supervisor to the process and to its group, from a shell and from the kernel."""
     target = tmp_path / "out.mp4"
-    line = [sys.executable, "camera.py", "demo", "--every", "0.1", "--save", str(target)]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout
-        assert running.stderr
-        for _ in range(4):
-            running.stdout.readline()
-        running.send_signal(signal.SIGTERM)
-        time.sleep(0.005)
-        running.send_signal(signal.SIGTERM)
-        complaints = running.stderr.read()
-        running.stdout.read()
-    assert running.returncode == 128 + signal.SIGTERM
+    twice = [signal.SIGTERM, signal.SIGTERM]
+    code, _, complaints = stopped("demo", "--every", 0.1, "--save", target, after=4, by=twice)
+    assert code == 128 + signal.SIGTERM
     assert re.fullmatch(rf"{re.escape(str(target))}: \d+\.\d seconds saved\n", complaints)
     assert len(frames_of(target)) > 0
 
@@ -851,16 +850,8 @@ def test_a_clip_that_is_stopped_replaces_nothing(tmp_path: Path) -> None:
     """Ctrl-C in the middle of a clip leaves the film that was there before."""
     clip, target = write_clip(tmp_path / "clip.avi", *[LIGHT] * 1500), tmp_path / "out.webm"
     target.write_bytes(b"good")
-    line = [sys.executable, "camera.py", str(clip), "--every", "0", "--save", str(target)]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout
-        assert running.stderr
-        for _ in range(3):
-            running.stdout.readline()
-        running.send_signal(signal.SIGINT)
-        complaints = running.stderr.read()
-        running.stdout.read()
-    assert (running.returncode, target.read_bytes()) == (130, b"good")
+    code, _, complaints = stopped(clip, "--every", 0, "--save", target, after=3, by=[signal.SIGINT])
+    assert (code, target.read_bytes()) == (130, b"good")
     assert complaints == f"{target} is not saved: the film was stopped before its end\n"
     assert {path.name for path in tmp_path.iterdir()} == {"clip.avi", "out.webm"}
 
