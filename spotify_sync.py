@@ -30,6 +30,7 @@ from songs.catalog import Track, append_tracks, list_of, names_of, not_in, plain
 from songs.dotenv import DotenvError, environment
 from songs.spotify import (
     LOG_IN,
+    LOGIN_LASTS,
     CannotRunError,
     ListError,
     MissingError,
@@ -48,13 +49,13 @@ from songs.spotify import (
     read_token,
     settings_from,
 )
-from songs.streams import close_output, open_closed_streams, take_any_title
+from songs.streams import close_output, fault_of_file, open_closed_streams, take_any_title
 from songs.synced import PLAYLISTS, SYNCED, Note, notes_of, write_note
 
 HERE = Path(__file__).resolve().parent
 # An unchanged list is fetched again all the same, for its songs may have gone; weekly runs do so before the page minds.
 OLDEST_COPY = timedelta(days=22)
-LOGIN_LASTS = timedelta(days=180)
+WARNED = timedelta(days=14)  # before a login ends
 COPY_IT = (
     "Spotify gives an app only the lists that you own or edit. In the Spotify app add its songs to a list of"
     " your own (... > Add to other playlist > New playlist) and put that list's link into playlists.json"
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return error.exit_code
     except OSError as error:
-        complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+        complain(fault_of_file(error))
         return CannotRunError.exit_code
     except (KeyboardInterrupt, EOFError):
         complain("stopped; what was done is saved")
@@ -96,16 +97,34 @@ def refresh(options: argparse.Namespace, settings: Settings) -> int:
     wanted = wanted_playlists(settings, options.only)
     notes = notes_of(settings.songs, wanted)
     if options.if_older and all(
-        notes[e].made_of(wanted[e]) and notes[e].age < options.if_older and songs_on_disk(list_of(settings.songs, e))
+        notes[e].made_of(wanted[e])
+        and notes[e].unchecked < options.if_older
+        and notes[e].age < max(options.if_older, OLDEST_COPY)
+        and songs_on_disk(list_of(settings.songs, e))
         for e in wanted
     ):
         return 0
+    warn_of_end(settings)
     with nullcontext() if options.dry_run else only_one(settings.songs):
         spotify = connect(settings)
         snapshots = look(spotify, {playlist for ids in wanted.values() for playlist in ids})
         run = Refresh(spotify, settings.songs, snapshots, options.append, options.dry_run)
         done = [run.one(emotion, ids) for emotion, ids in wanted.items()]
     return 0 if all(done) else 1
+
+
+def warn_of_end(settings: Settings) -> None:
+    """Say in time that Spotify will end the login: the run after that one fails."""
+    end = login_ends(read_token(settings.token_cache))
+    if end and timedelta() < end - datetime.now() < WARNED:
+        complain(f"the login ends about {end:%Y-%m-%d}; before that {LOG_IN}")
+
+
+def login_ends(token: Mapping[str, Any] | None) -> datetime | None:
+    """About when Spotify ends a login; None where nothing says when it began."""
+    with suppress(TypeError, KeyError, ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp((token or {})["logged_in_at"] + LOGIN_LASTS)
+    return None
 
 
 def login(options: argparse.Namespace, settings: Settings) -> int:
@@ -129,8 +148,8 @@ def logout(options: argparse.Namespace, settings: Settings) -> int:
 def status(options: argparse.Namespace, settings: Settings) -> int:
     """Say whether a refresh could run, and how old each list is. Asks Spotify nothing."""
     token = read_token(settings.token_cache)
-    since = token and token.get("logged_in_at")
-    until = f", until about {datetime.fromtimestamp(since) + LOGIN_LASTS:%Y-%m-%d}" if since else ""
+    end = login_ends(token)
+    until = f", until about {end:%Y-%m-%d}" if end else ""
     say(f"App:    {settings.client_id or 'SPOTIPY_CLIENT_ID is not set'}")
     say(f"Login:  {f'yes{until} ({settings.token_cache})' if token else f'no; {LOG_IN}'}")
     say(f"Songs:  {settings.songs}")
@@ -274,7 +293,7 @@ def read_playlists(folder: Path) -> dict[Emotion, tuple[str, ...]]:
     if not folder.is_dir():
         raise CannotRunError(f"VISAGE_SONGS={folder}: there is no such folder; make it, or name another")
     try:
-        given = json.loads((folder / PLAYLISTS).read_text(encoding="utf-8-sig"))
+        given = json.loads((folder / PLAYLISTS).read_text(encoding="utf-8-sig"), object_pairs_hook=no_doubles)
     except FileNotFoundError:
         return {}
     except ValueError as error:
@@ -292,6 +311,13 @@ def read_playlists(folder: Path) -> dict[Emotion, tuple[str, ...]]:
         if links:
             found[Emotion(name)] = tuple(dict.fromkeys(playlist_id(link) for link in links))
     return found
+
+
+def no_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; CannotRunError where it names something twice, of which one would be lost."""
+    if doubles := [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]:
+        raise CannotRunError(f"{PLAYLISTS} names {doubles[0]} twice: put all its links into one list")
+    return dict(pairs)
 
 
 def write_playlists(folder: Path, chosen: Mapping[Emotion, Sequence[str]]) -> None:
@@ -329,9 +355,9 @@ def choose_playlists(folder: Path, mine: Sequence[Mapping[str, Any]], chosen: di
 
 def named_playlist(text: str, mine: Sequence[Mapping[str, Any]]) -> str:
     """The id of the playlist that a person means. Raises CannotRunError."""
-    if text.isdecimal() and 0 < int(text) <= len(mine):
-        return str(mine[int(text) - 1]["id"])
     same = [p["id"] for p in mine if plain(p.get("name") or "") == plain(text)]
+    if len(same) != 1 and text.isdecimal() and 0 < int(text) <= len(mine):
+        return str(mine[int(text) - 1]["id"])
     near = same or [p["id"] for p in mine if plain(text) in plain(p.get("name") or "")]
     if len(near) > 1:
         raise CannotRunError(f"{len(near)} playlists are called that; give the number")
@@ -369,10 +395,10 @@ def create_playlists(
     return whole
 
 
-def lacking(songs: Sequence[str], entries: Iterable[Any], all_of_them: bool) -> list[str]:
-    """The songs (ids) that a playlist with these entries lacks; none if a person has put others into it."""
+def lacking(songs: Sequence[str], entries: Sequence[Any], total: int) -> list[str]:
+    """The songs (ids) that a playlist of `total` entries lacks; none if a person has put others into it."""
     held = {song.track.track_id for song in songs_in(entries, Counter())}
-    return [song for song in songs if song not in held] if all_of_them and held <= set(songs) else []
+    return [song for song in songs if song not in held] if len(entries) >= total and held <= set(songs) else []
 
 
 # -- from a playlist to a list -------------------------------------------------------------------
@@ -407,16 +433,19 @@ class Refresh:
     def _refreshed(self, emotion: Emotion, playlists: Sequence[str]) -> str:
         path = list_of(self.folder, emotion)
         now = {playlist: self.snapshots.get(playlist, "") for playlist in playlists}
-        if self._unchanged(notes_of(self.folder, [emotion])[emotion], now) and songs_on_disk(path):
+        note, started = notes_of(self.folder, [emotion])[emotion], datetime.now(UTC)
+        if self._unchanged(note, now) and songs_on_disk(path):
+            if not self.dry_run:
+                write_note(self.folder, emotion, replace(note, checked=started))
             return "unchanged"
-        started = datetime.now(UTC)
         songs: list[Song] = []
         left_out: Counter[str] = Counter()
-        whole = True
+        given = there = 0
         for playlist in playlists:
-            entries, all_of_them = entries_of(self.spotify, playlist, emotion)
-            whole = whole and all_of_them
+            entries, total = entries_of(self.spotify, playlist, emotion)
+            given, there = given + min(len(entries), total), there + total
             songs += songs_in(entries, left_out)
+        whole = given == there
         tracks = unique(songs, left_out)
         if not tracks:
             raise ListError(f"the playlist holds no song that can be played{counted(left_out)}")
@@ -427,7 +456,7 @@ class Refresh:
         tracks = before + new if keep else tracks
         line = f"{len(tracks)} songs{changes(before, tracks)}{counted(left_out)}"
         if not whole:
-            line += "; Spotify gave only the first part of the playlist, so the old songs stay"
+            line += f"; Spotify gave only {given} of the {there} entries, so the old songs stay"
         if self.dry_run:
             return "\n".join([f"would have {line}", *difference(before, tracks)])
         if keep:
@@ -445,24 +474,23 @@ class Refresh:
         return note.playlists == now and all(now.values()) and as_asked and note.age < OLDEST_COPY
 
 
-def entries_of(spotify: Any, playlist: str, emotion: Emotion) -> tuple[list[Any], bool]:
-    """What a playlist holds, and whether that is all of it."""
+def entries_of(spotify: Any, playlist: str, emotion: Emotion) -> tuple[list[Any], int]:
+    """What Spotify gives of a playlist, and how many entries it says that there are."""
     entries: list[Any] = []
     total = 0
     try:
         for page, total in pages(spotify.playlist_items, playlist, additional_types=("track",)):
             entries += page
+            if not page and len(entries) < total:
+                raise ListError(f"playlist {playlist}: Spotify gave {len(entries)} of its {total} entries; try again")
             show(f"{emotion:9}[{'#' * (30 * len(entries) // max(total, 1)):<30}] {len(entries)}/{total}")
     except RefusedError:
-        entries, total = nested_entries(spotify, playlist)
-        return entries, len(entries) >= total
+        return nested_entries(spotify, playlist)
     except MissingError as error:
         if playlist.startswith("37i9dQZ"):
             raise RefusedError(f"playlist {playlist} is one of Spotify's own. {COPY_IT}") from None
         raise ListError(f"playlist {playlist}: {error}") from None
-    if len(entries) < total:
-        raise ListError(f"playlist {playlist}: Spotify gave {len(entries)} of its {total} entries; try again")
-    return entries, True
+    return entries, total
 
 
 def nested_entries(spotify: Any, playlist: str) -> tuple[list[Any], int]:
@@ -472,7 +500,7 @@ def nested_entries(spotify: Any, playlist: str) -> tuple[list[Any], int]:
     except (RefusedError, MissingError):
         answer = {}
     held = answer.get("items") or answer.get("tracks")
-    if not isinstance(held, dict) or not held.get("items"):
+    if not isinstance(held, dict) or not isinstance(held.get("items"), list):
         owner = (answer.get("owner") or {}).get("display_name") or "someone else"
         raise RefusedError(f"playlist {answer.get('name') or playlist} belongs to {owner}. {COPY_IT}")
     return contents(held)
@@ -499,6 +527,8 @@ def song_of(entry: Any) -> Song:
         raise ValueError("episode")
     if entry.get("is_local") or item.get("is_local"):
         raise ValueError("local")
+    if not item.get("id") or not item.get("name"):
+        raise ValueError("gone")
     if item.get("is_playable") is False or item.get("restrictions"):
         raise ValueError("unplayable")
     try:
@@ -507,7 +537,7 @@ def song_of(entry: Any) -> Song:
         length = item.get("duration_ms")
         length = length if isinstance(length, int) else None
         track = Track(item["id"], item["name"], artist, album, length, (entry.get("added_at") or "")[:10])
-        return Song(track, (item.get("external_ids") or {}).get("isrc") or "")
+        return Song(track, str((item.get("external_ids") or {}).get("isrc") or ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError("not understood") from None
 

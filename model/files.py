@@ -16,7 +16,7 @@ def replacing(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     """A UTF-8 file to write that becomes `path` at the end: a reader sees the old one or the new one. Raises OSError.
 
     Its permissions and links to it stay; after an error the old content does too, and nothing is left beside it. What
-    is no file, a pipe say, is written as it comes.
+    is no file, a pipe say, is written as it comes. An OSError names the file, a full disk's too.
     """
     if path.exists() and not path.is_file():
         with path.open("w", encoding="utf-8", errors=errors, newline="") as file:
@@ -32,6 +32,9 @@ def replacing(path: Path, errors: str = "strict") -> Iterator[TextIO]:
         if path.exists():
             part.chmod(stat.S_IMODE(path.stat().st_mode))
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -251,7 +251,7 @@ def decided(labels: Sequence[Mood], probabilities: np.ndarray, torn: bool = Fals
     if torn:
         angry, happy = (probabilities[:, labels.index(mood)] for mood in (Mood.ANGRY, Mood.HAPPY))
         for i in np.flatnonzero((angry + happy >= TORN) & (abs(angry - happy) < LEAD)):
-            answers[i] = Answer(Mood.ENERGETIC, float(angry[i] + happy[i]))
+            answers[i] = Answer(Mood.ENERGETIC, float(confidence[i]))  # as sure as of the likelier one: the sum is not
     return answers
 
 

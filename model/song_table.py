@@ -71,7 +71,10 @@ def label(
     with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _output(out) as made:
         size = os.fstat(file.fileno()).st_size if file.seekable() else 0  # a pipe ends when it ends
         lines = _Lines(file)
-        labelling = _Labelling(lines, moods, made, complain)
+        try:
+            labelling = _Labelling(lines, moods, made, complain)
+        except TableError as error:
+            raise TableError(f"{source}: {error}") from None
         while labelling.more():
             if size:
                 progress(min(os.lseek(file.fileno(), 0, os.SEEK_CUR) / size, 1.0))

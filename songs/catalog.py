@@ -26,6 +26,7 @@ from songs.synced import SYNCED, fetch_times
 COLUMNS = ("track_id", "title", "artist", "album", "duration_ms", "added_at")
 MEASURES = ("valence", "energy")  # how a song sounds, 0 to 1, where somebody knows it; a sync brings none
 LONGEST_TEXT = 300  # characters
+TYPED = str.maketrans("\u2018\u2019\u2010\u2011", "''--")  # what keyboards have for what typesetters set
 LONGEST_SONG = 24 * 60 * 60 * 1000  # milliseconds; anything above is no song
 REASONS_LOGGED = 20
 
@@ -170,8 +171,8 @@ def remove_tracks(path: Path, ids: Collection[str]) -> None:
 
 
 def plain(text: str) -> str:
-    """A name as it is compared: without case, width and doubled blanks."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """A name as it is compared: without case, width, doubled blanks and a typesetter's apostrophes and hyphens."""
+    return " ".join(unicodedata.normalize("NFKC", text.translate(TYPED)).casefold().split())
 
 
 def names_of(track: Track) -> set[str]:

@@ -27,7 +27,7 @@ SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation cal
 }
 MOST_LINES = 20  # of a row that has not the header's columns; a longer one is a quotation mark that is never closed
 LONGEST_FIELD = 500_000  # characters; what an unclosed quotation mark may swallow
-MOST_REMEMBERED = 50_000  # names of songs that were asked for
+MOST_REMEMBERED = 50_000  # names of songs that were asked for, unless they were asked for at once
 LINK = r"(?:https?://open\.spotify\.com/(?:[\w-]+/)?track/|spotify:track:)?([0-9A-Za-z]{22})/?(?:[?#]\S*)?"
 ASIDES = (  # guests before a title, guests behind it, remasters
     r"^[(\[](?:feat|ft)\.[^)\]]*[)\]]\s*",
@@ -57,7 +57,7 @@ class Song:
     @property
     def guesses(self) -> tuple[str, ...]:
         """The same of a song that somebody typed: "Title - Artist" is as common as "Artist - Title"."""
-        return self.keys + Song(title=self.artist, artist=self.title).keys
+        return self.keys if self.track_id else self.keys + Song(title=self.artist, artist=self.title).keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class FeatureTable:
         except OSError as error:
             raise FeaturesError(f"{self._path}: {error.strerror}") from None
         with self._lock:
-            if stamp != self._stamp or len(self._found) > MOST_REMEMBERED:
+            if stamp != self._stamp:
                 self._found, self._stamp, self._fault = {}, stamp, ""
             if self._fault:
                 raise FeaturesError(self._fault)
@@ -143,8 +143,8 @@ class FeatureTable:
         for sound in self._rows(Wanted(wanted)):
             for key in wanted.intersection(sound.song.keys):
                 found[key] = found[key] or sound  # of two rows the first counts
-        with self._lock:
-            self._found |= found  # of a table that could not be read to its end, nothing
+        with self._lock:  # of a table that could not be read to its end, nothing is remembered
+            self._found = found if len(self._found) + len(found) > MOST_REMEMBERED else self._found | found
         return found
 
     def _rows(self, wanted: Wanted | None = None, faults: list[str] | None = None) -> Iterator[Sound]:

@@ -140,4 +140,6 @@ def _sound(row: Any) -> Sound | None:
 
 
 def _seconds(retry_after: str | None) -> int:
-    return int(retry_after) if retry_after and retry_after.strip().isdecimal() else 1
+    """How long a service asks to wait; a second at least, or it would be asked without a pause."""
+    text = (retry_after or "").strip()
+    return max(1, int(text[:9])) if text.isdecimal() else 1

@@ -19,10 +19,10 @@ from pathlib import Path
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
-from songs.catalog import Track, append_tracks, list_of, measure, not_in, read_tracks, write_tracks
+from songs.catalog import Track, append_tracks, list_of, measure, names_of, not_in, read_tracks, write_tracks
 from songs.dotenv import DotenvError, own_lists
 from songs.features import SONG_COLUMNS, artists_in, id_in
-from songs.streams import close_output, take_any_title
+from songs.streams import complain, exit_code, say
 from songs.synced import PLAYLISTS, forget_fetch, is_refreshed
 
 NAMES = {  # how tables in circulation call a column
@@ -50,41 +50,24 @@ Song = tuple[float, int, Track]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     options = _parser().parse_args(arguments)
-    take_any_title(sys.stdout, sys.stderr)
-    try:
-        options.command(options)
-        sys.stdout.flush()
-    except (TableError, SongMoodsError) as error:
-        _complain(f"{options.table}: {error}")
-        return 2
-    except DotenvError as error:
-        _complain(str(error))
-        return 2
-    except BrokenPipeError:  # whoever read the lines has seen enough
-        close_output()
-    except OSError as error:
-        _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
-        return 2
-    except KeyboardInterrupt:
-        _complain("stopped; no file was changed halfway")
-        return 130
-    return 0
+    return exit_code(lambda: options.command(options), TableError, SongMoodsError, DotenvError)
 
 
 def label_songs(options: argparse.Namespace) -> None:
     """Add mood, emotion and confidence to a table of songs with audio features, lyrics or both."""
-    tally = label(options.table, options.out, load_song_moods(), _complain, _bar())
+    tally = label(options.table, options.out, load_song_moods(), complain, _bar())
     if tally.faults > FAULTS_SAID:
-        _complain(f"... and {tally.faults - FAULTS_SAID} more")
+        complain(f"... and {tally.faults - FAULTS_SAID} more")
     counted = ", ".join(f"{n} {mood}" for mood, n in tally.moods.most_common())
-    _say(f"{options.out}: {tally.moods.total()} songs: {counted or 'none'}; {tally.faults} rows with a fault")
+    tell = say if options.out.is_file() else complain  # in a pipe, the table has been said
+    tell(f"{options.out}: {tally.moods.total()} songs: {counted or 'none'}; {tally.faults} rows with a fault")
 
 
 def make_playlists(options: argparse.Namespace) -> None:
     """Make the song lists from a labelled table: the surest songs, each artist as rarely as possible."""
-    chosen = choose(labelled_songs(options.table, _complain), options.top)
+    chosen = choose(labelled_songs(options.table, complain), options.top)
     for line in write_lists(chosen, options.songs, options.append):
-        _say(line)
+        say(line)
 
 
 def check_lists(options: argparse.Namespace) -> None:
@@ -96,14 +79,16 @@ def check_lists(options: argparse.Namespace) -> None:
     known = {track.track_id for tracks in lists.values() for track in tracks}
     labelled = {
         track.track_id: (emotion, sure)
-        for emotion, (sure, _, track) in labelled_songs(options.table, _complain)
+        for emotion, (sure, _, track) in labelled_songs(options.table, complain)
         if track.track_id in known and sure >= options.sure
     }
+    if not labelled:
+        complain(f"none of the {len(known)} songs in {folder} has a mood in {options.table}, so none was checked")
     for emotion, tracks in lists.items():
         for track in tracks:
             sounds, sure = labelled.get(track.track_id, (emotion, 0.0))
             if emotion != sounds and emotion not in ALSO_IN.get(sounds, ()):
-                _say(f"{emotion}: {track.artist}: {track.title} is labelled {sounds} ({sure:.2f})")
+                say(f"{emotion}: {track.artist}: {track.title} is labelled {sounds} ({sure:.2f})")
 
 
 def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tuple[Emotion, Song]]:
@@ -118,7 +103,9 @@ def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tup
         try:
             places = _places(next(rows, []))
         except csv.Error as error:
-            raise TableError(f"its first line is no header: {error}") from None
+            raise TableError(f"{table}: its first line is no header: {error}") from None
+        except TableError as error:
+            raise TableError(f"{table}: {error}") from None
         while True:
             try:
                 row = next(rows)
@@ -180,13 +167,13 @@ def choose(songs: Iterable[tuple[Emotion, Song]], top: int) -> dict[Emotion, lis
 
 
 def varied(tracks: Iterable[Track]) -> list[Track]:
-    """The same songs, each once, ordered so that every artist has had a turn before one has another."""
+    """The same songs, each once whatever its ids; every artist has had a turn before one has another."""
     turns: Counter[str] = Counter()
     rounds: defaultdict[int, list[Track]] = defaultdict(list)
     seen: set[str] = set()
     for track in tracks:
-        if track.track_id not in seen:
-            seen.add(track.track_id)
+        if not names_of(track) & seen:
+            seen |= names_of(track)
             artist = track.artist.casefold() or track.track_id
             rounds[turns[artist]].append(track)
             turns[artist] += 1
@@ -230,8 +217,8 @@ def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion
         return None
     if re.search("[\udc80-\udcff]", "".join(cells.values())):
         raise ValueError("it is not UTF-8: save the table again as UTF-8")
-    confidence = float(cells["confidence"])
-    if not 0 <= confidence <= 1:
+    confidence = measure(cells["confidence"])
+    if confidence is None:
         raise ValueError(f"its confidence is {cells['confidence']!r}, not a number from 0 to 1")
     length = cells.get("duration_ms", "").partition(".")[0]
     track = Track(
@@ -244,7 +231,10 @@ def _song(row: list[str], places: Mapping[str, int], line: int) -> tuple[Emotion
         measure(cells.get("valence", "")),
         measure(cells.get("energy", "")),
     )
-    return Emotion(cells["emotion"].casefold()), (confidence, -line, track)
+    emotion = cells["emotion"].casefold()
+    if emotion not in set(EMOTIONS):
+        raise ValueError(f"its emotion is {cells['emotion']!r:.40}, none of {', '.join(EMOTIONS)}")
+    return Emotion(emotion), (confidence, -line, track)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -296,11 +286,3 @@ def _bar() -> Callable[[float], None]:
         sys.stderr.flush()
 
     return draw
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-
-
-def _complain(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

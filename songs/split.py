@@ -13,7 +13,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -31,12 +31,13 @@ from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
 from songs.moods import ALSO_IN, choose, existing_folder, listed, undone, write_lists
 from songs.paste import Pasted, SplitError, read_songs, songs_of
-from songs.streams import close_output, take_any_title
+from songs.streams import complain, exit_code, say
 from songs.synced import forget_fetch
 
 PATIENCE = 3600.0  # seconds that the command lets a service take; a playlist of thousands is asked for in minutes
 AT_ONCE = 2  # splits; a large table or a slow service must not take the site's threads
-COLUMNS = ("track_id", "title", "artist", "mood", "emotion", "confidence")  # what `playlists` and `check` read
+COLUMNS = ("track_id", "title", "artist", "mood", "emotion", "confidence", "valence", "energy")
+"""What `playlists` and `check` read."""
 UNKNOWN = "unknown"
 logger = logging.getLogger(__name__)
 
@@ -49,12 +50,13 @@ class BusyError(SplitError):
 
 @dataclass(frozen=True)
 class Placed:
-    """A song and the list it belongs in: an emotion, "not sure", or "unknown" without features."""
+    """A song and the list it belongs in: an emotion, "not sure", or "unknown" without features; and where it lies."""
 
     song: Song
     place: str
     mood: str
     confidence: float
+    at: Place | None = None
 
     @property
     def emotion(self) -> Emotion | None:
@@ -150,7 +152,11 @@ class Splitter:
                 continue
             answer = next(answers)
             yield Placed(
-                _named(song, sound.song), str(answer.emotion or answer.mood), answer.mood, float(answer.confidence)
+                _named(song, sound.song),
+                str(answer.emotion or answer.mood),
+                answer.mood,
+                float(answer.confidence),
+                sound.place,
             )
 
 
@@ -161,7 +167,8 @@ def as_csv(split: Split) -> str:
     rows.writerow(COLUMNS)
     for one in split.placed:
         confidence = f"{one.confidence:.3f}" if one.confidence else ""
-        rows.writerow([one.song.track_id, one.song.title, one.song.artist, one.mood, one.emotion or "", confidence])
+        song, at = one.song, one.at or ("", "")
+        rows.writerow([song.track_id, song.title, song.artist, one.mood, one.emotion or "", confidence, *at])
     return text.getvalue()
 
 
@@ -182,24 +189,8 @@ def _named(song: Song, known: Song) -> Song:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Split a file of songs."""
     options = _parser().parse_args(arguments)
-    take_any_title(sys.stdout, sys.stderr)
-    try:
-        _run(options)
-        sys.stdout.flush()
-        return 0
-    except BrokenPipeError:  # whoever read the lines has seen enough
-        close_output()
-        return 0
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; no song list was changed halfway\n")
-        return 130
-    except (SplitError, FeaturesError, LookupFailedError, SongMoodsError, TableError) as error:
-        sys.stderr.write(f"{error}\n")
-    except OSError as error:
-        sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror or error}\n")
-    except UnicodeDecodeError:
-        sys.stderr.write(f"{options.file}: it is not text in UTF-8\n")
-    return 2
+    failures = (SplitError, FeaturesError, LookupFailedError, SongMoodsError, TableError)
+    return exit_code(lambda: _run(options), *failures)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -211,7 +202,7 @@ def _run(options: argparse.Namespace) -> None:
     table = FeatureTable(options.features) if options.features else None
     if table:
         table.check()
-    text = sys.stdin.read() if str(options.file) == "-" else options.file.read_text(encoding="utf-8-sig")
+    text = _text_of(options.file)
     lookup = Lookup(options.lookup, PATIENCE) if options.lookup else None
     split = Splitter(table, lookup).split(read_songs(text), look_up=True)
     if options.out:
@@ -219,8 +210,20 @@ def _run(options: argparse.Namespace) -> None:
     if options.songs and not split.whole:
         raise SplitError(f"{split.troubles[-1]}; the lists stay as they are")
     written = _write(split, options.songs, options.append, home) if options.songs else []
-    sys.stderr.writelines(f"{trouble}\n" for trouble in split.troubles)
-    sys.stdout.writelines(f"{line}\n" for line in [*_lines(split), *written])  # once all is written: a pipe may close
+    for trouble in split.troubles:
+        complain(trouble)
+    tell = say if not options.out or options.out.is_file() else complain  # in a pipe, the table has been said
+    for line in (*_lines(split), *written):  # once all is written: a pipe may close
+        tell(line)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        if str(file) != "-":
+            return file.read_text(encoding="utf-8-sig")
+        return io.TextIOWrapper(io.BytesIO(sys.stdin.buffer.read()), "utf-8-sig").read()  # whatever the locale
+    except UnicodeDecodeError:
+        raise SplitError(f"{file}: it is not text in UTF-8") from None
 
 
 def _check_apart(out: Path, *sources: Path | None) -> None:
@@ -267,8 +270,7 @@ def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> li
         try:
             stays = home and (not one.emotion or home in ALSO_IN.get(one.emotion, ()))
             if emotion := home if stays else one.emotion:
-                new = one.song
-                track = known.get(new.track_id) or Track(new.track_id, new.title, new.artist, "", None, "")
+                track = _track(one, known.get(one.song.track_id))
                 songs.append((emotion, (one.confidence, -i, track)))
         except ValueError:
             left += 1
@@ -280,8 +282,16 @@ def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> li
         moved = {track.track_id for tracks in chosen.values() for track in tracks}
         written.append(_left_without(list_of(folder, home), moved))
     if left:
-        sys.stderr.write(f"{left} songs are in no list: a list needs a Spotify id and a title\n")
+        complain(f"{left} songs are in no list: a list needs a Spotify id and a title")
     return written
+
+
+def _track(one: Placed, known: Track | None) -> Track:
+    """A song for a list, with what a list says of it already. ValueError without an id or a title."""
+    track = known or Track(one.song.track_id, one.song.title, one.song.artist, "", None, "")
+    if one.at and track.valence is None:
+        track = replace(track, valence=one.at[0], energy=one.at[1])
+    return track
 
 
 def _left_without(path: Path, moved: set[str]) -> str:

@@ -1,6 +1,6 @@
 """Spotify: the settings, the login and its token, and its answers in words.
 
-Nothing here knows of song lists. A session reaches the one address it is made for, so that
+Nothing here reads a song list. A session reaches the one address it is made for, so that
 no redirect and no `next` ever takes a token elsewhere; every request has a time limit.
 """
 
@@ -31,8 +31,11 @@ from spotipy.oauth2 import SpotifyOAuth, SpotifyOauthError, SpotifyPKCE
 HERE = Path(__file__).resolve().parent
 SCOPES = "playlist-read-private playlist-read-collaborative playlist-modify-private"
 TIMEOUT = (5, 20)  # seconds to connect, and to wait for a byte
+LOGIN_LASTS = 180 * 24 * 3600  # seconds; Spotify ends each login then
 LONGEST_RUN = 600  # seconds that a token must still be good for
 WAITS = (0.5, 1.0, 2.0)  # seconds before each repetition of what failed in passing
+SHORTEST_WAIT = 1.0  # seconds; Spotify may say 0, and mean soon
+ALONE = (0.5, 2.0, 8.0, 20.0)  # the same where nobody waits at a terminal
 LONGEST_WAIT = 60  # seconds of Retry-After; above it the run ends and says until when
 PAGE = 50  # entries of a list; the most that Spotify gives at once
 ADD_AT_ONCE = 100  # songs; the most that Spotify takes at once
@@ -159,10 +162,14 @@ def access_token(settings: Settings, tried: Callable[..., dict[str, Any]]) -> st
         try:
             renewed = token | tried(auth.refresh_access_token, token.get("refresh_token"))
         except LoginEndedError:
-            if read_token(settings.token_cache) == token:  # else another run has just renewed it
+            now = read_token(settings.token_cache)
+            if now == token:
                 forget_token(settings.token_cache)
-            raise
-        keep_token(settings.token_cache, renewed, token)
+            if not now or now["expires_at"] - time.time() < LONGEST_RUN:
+                raise
+            renewed = now  # by another run, at this moment
+        else:
+            keep_token(settings.token_cache, renewed, token)
         token = renewed
     return str(token["access_token"])
 
@@ -349,7 +356,7 @@ def ask(call: Callable[..., Any], *arguments: Any, repeat: bool = True, **named:
 
     What must not happen twice is asked with `repeat=False`: only a limit, which comes before the deed, is waited out.
     """
-    for pause in WAITS:
+    for pause in WAITS if sys.stderr.isatty() else ALONE:
         try:
             return answer_of(call, *arguments, **named)
         except PassingError as failure:
@@ -389,7 +396,7 @@ def in_words(code: int, text: str, reason: str | None, headers: Mapping[str, str
         where = "User Management at https://developer.spotify.com/dashboard"
         return CannotRunError(f"Spotify does not know you as a user of this app: add yourself under {where}")
     if code == 403 and "scope" in words:
-        return CannotRunError(f"the login lacks a permission; {LOG_IN}")
+        return CannotRunError(f"the login lacks a permission: log in again; {LOG_IN}")
     if code == 403:
         return RefusedError(f"Spotify refuses it ({excerpt})")
     if code == 404:
@@ -403,9 +410,10 @@ def in_words(code: int, text: str, reason: str | None, headers: Mapping[str, str
 
 def limit(used_up: bool, retry_after: str | None) -> SyncError:
     """Too many requests: a moment, or hours."""
-    seconds = int(retry_after) if retry_after and retry_after.strip().isdecimal() else None
-    if not used_up and (seconds or 0) <= LONGEST_WAIT:
-        return PassingError("Spotify asks to slow down", 1.0 if seconds is None else float(seconds))
+    text = (retry_after or "").strip()[:7]  # four months are enough for any calendar
+    seconds = int(text) if text.isdecimal() else 0
+    if not used_up and seconds <= LONGEST_WAIT:
+        return PassingError("Spotify asks to slow down", max(SHORTEST_WAIT, seconds))
     until = f"until {datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M}" if seconds else "for now"
     return SyncError(f"the app's quota is used up {until}; what is done is saved, and the next run goes on from there")
 
@@ -413,7 +421,8 @@ def limit(used_up: bool, retry_after: str | None) -> SyncError:
 def login_in_words(error: Any) -> SyncError:
     """A refusal of the login as an error that says what to do."""
     if error.error == "invalid_grant":
-        return LoginEndedError(f"the login has ended (Spotify ends each after six months); {LOG_IN}")
+        why = "the login has ended, as each does after six months, or was replaced by a newer one"
+        return LoginEndedError(f"{why}; {LOG_IN}")
     if error.error == "invalid_client":
         return CannotRunError("Spotify does not know this app: check SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET")
     response = getattr(error.__context__, "response", None)
@@ -423,7 +432,10 @@ def login_in_words(error: Any) -> SyncError:
 
 
 def pages(call: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[tuple[list[Any], int]]:
-    """A collection and its length, `PAGE` entries at a time. By offset: a page's `next` may name any host."""
+    """A collection and its length, `PAGE` entries at a time. By offset: a page's `next` may name any host.
+
+    A page from which Spotify has taken entries is as long as the others, for what comes behind it.
+    """
     offset, total = 0, 1
     while offset < total:
         page = ask(call, *arguments, limit=PAGE, offset=offset, **named)
@@ -431,7 +443,8 @@ def pages(call: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[t
         yield entries, total
         if not entries:
             return
-        offset += len(entries)
+        span = page.get("limit")
+        offset += max(len(entries), span if isinstance(span, int) else 0)
 
 
 def add_songs(add: Callable[[list[str]], object], songs: Sequence[str]) -> int:

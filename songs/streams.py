@@ -1,11 +1,50 @@
-"""What a command says, and where it goes when nobody takes it."""
+"""How a command speaks and ends: what it says, its exit code, and where words go when nobody takes them."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import TextIO
+
+
+def exit_code(job: Callable[[], None], *failures: type[Exception]) -> int:
+    """What a command ends with that does a job: 0 done, 2 it cannot be done, 130 stopped; a line says what went wrong.
+
+    `failures` say in words why it cannot be done, as an OSError does.
+    """
+    take_any_title(sys.stdout, sys.stderr)
+    try:
+        job()
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # whoever read the lines has seen enough
+        close_output()
+        return 0
+    except KeyboardInterrupt:
+        complain("stopped; no file was changed halfway")
+        return 130
+    except failures as error:
+        complain(str(error))
+    except OSError as error:
+        complain(fault_of_file(error))
+    return 2
+
+
+def say(line: str) -> None:
+    """A line of what was asked for."""
+    sys.stdout.write(f"{line}\n")
+
+
+def complain(line: str) -> None:
+    """A line about what went wrong."""
+    sys.stderr.write(f"{line}\n")
+
+
+def fault_of_file(error: OSError, file: str = "a file") -> str:
+    """What the system says, and of which file, where it says that."""
+    return f"{error.filename or file}: {error.strerror or error}"
 
 
 def take_any_title(*streams: TextIO) -> None:

@@ -19,21 +19,30 @@ from model.files import replace_text
 
 PLAYLISTS = "playlists.json"
 SYNCED = "synced.json"
+ISO = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
 class Note:
-    """When a list was fetched (None: never), from which snapshots of which playlists, and how."""
+    """When a list was fetched (None: never), from which snapshots of which playlists, and how.
+
+    `checked` is when these snapshots were last seen to be Spotify's still, if that was later.
+    """
 
     fetched: datetime | None = None
     playlists: Mapping[str, str] = field(default_factory=dict)
     mode: str = "replace"
+    checked: datetime | None = None
 
     @property
     def age(self) -> timedelta:
         """How long ago the list was fetched; for ever, if it never was, or by a clock that was far ahead."""
-        age = datetime.now(UTC) - self.fetched if self.fetched else timedelta.max
-        return max(age, timedelta()) if age > -timedelta(days=1) else timedelta.max
+        return _ago(self.fetched)
+
+    @property
+    def unchecked(self) -> timedelta:
+        """How long nobody has asked Spotify whether the list is as it was."""
+        return min(self.age, _ago(self.checked))
 
     def made_of(self, playlists: Iterable[str]) -> bool:
         return set(self.playlists) == set(playlists)
@@ -54,7 +63,7 @@ def read_synced(folder: Path) -> dict[str, Any]:
 
 def fetch_times(folder: Path) -> dict[str, str]:
     """When each list was fetched, ISO, by emotion. Raises OSError, and ValueError if the file is broken."""
-    return {name: entry["fetched_at"] for name, entry in read_synced(folder).items() if _fetched(entry)}
+    return {name: entry["fetched_at"] for name, entry in read_synced(folder).items() if _time(entry, "fetched_at")}
 
 
 def notes_of(folder: Path, emotions: Iterable[Emotion]) -> dict[Emotion, Note]:
@@ -62,14 +71,17 @@ def notes_of(folder: Path, emotions: Iterable[Emotion]) -> dict[Emotion, Note]:
     notes = {emotion: Note() for emotion in emotions}
     for emotion, entry in _readable(folder).items():
         with suppress(KeyError, TypeError, ValueError):
-            if emotion in notes and (fetched := _fetched(entry)):
-                notes[Emotion(emotion)] = Note(fetched, dict(entry["playlists"]), str(entry.get("mode")))
+            if emotion in notes and (fetched := _time(entry, "fetched_at")):
+                notes[Emotion(emotion)] = Note(
+                    fetched, dict(entry["playlists"]), str(entry.get("mode")), _time(entry, "checked_at")
+                )
     return notes
 
 
 def write_note(folder: Path, emotion: Emotion, note: Note) -> None:
     """Remember what a list was made from. Raises OSError."""
-    entry = {"fetched_at": f"{note.fetched:%Y-%m-%dT%H:%M:%SZ}", "playlists": note.playlists, "mode": note.mode}
+    entry = {"fetched_at": f"{note.fetched:{ISO}}", "playlists": note.playlists, "mode": note.mode}
+    entry |= {"checked_at": f"{note.checked:{ISO}}"} if note.checked else {}
     _write(folder, _readable(folder) | {emotion: entry})
 
 
@@ -87,9 +99,14 @@ def is_refreshed(path: Path) -> bool:
     return False
 
 
-def _fetched(entry: Any) -> datetime | None:
+def _ago(when: datetime | None) -> timedelta:
+    age = datetime.now(UTC) - when if when else timedelta.max
+    return max(age, timedelta()) if age > -timedelta(days=1) else timedelta.max
+
+
+def _time(entry: Any, name: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(entry["fetched_at"]).astimezone(UTC)
+        return datetime.fromisoformat(entry[name]).astimezone(UTC)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
 

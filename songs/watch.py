@@ -32,7 +32,7 @@ from songs.catalog import Catalog
 from songs.dotenv import DotenvError, own_lists
 from songs.report import Every, Lines, Sight, Terminal, without_noise
 from songs.saving import UsageError, film_for, path_of, photo_for, photos_for
-from songs.streams import close_output, open_closed_streams, take_any_title
+from songs.streams import close_output, fault_of_file, open_closed_streams, take_any_title
 
 READ_EVERY = 0.1  # seconds between the frames that are read: ten a second follow any expression
 FOLLOWED = 0.2  # seconds: in frames further apart, faces are looked for anew
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -
         return 0
     except OSError as error:
         close_output()
-        terminal.complain(f"{error.filename or 'the output'}: {error.strerror or error}")
+        terminal.complain(fault_of_file(error, "the output"))
         return 1
     except Stopped as stop:
         close_output()

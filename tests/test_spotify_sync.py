@@ -142,7 +142,8 @@ def desk(
     shutil.copytree(old_lists, folder)
     guard.mkdir()
     guard.joinpath("sitecustomize.py").write_text(LOOPBACK_ONLY)
-    monkeypatch.setattr(songs.spotify, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(songs.spotify, "ALONE", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(songs.spotify, "SHORTEST_WAIT", 0.01)
     with spotify.serving() as base:
         environment = {
             "PATH": os.environ["PATH"],
@@ -363,6 +364,8 @@ def test_what_is_no_playable_song_is_left_out_and_counted(desk: Desk) -> None:
         song(6, restrictions={"reason": "market"}),
         song(7, id="short"),
         song(8, name=None),
+        song(11, id=None, name=""),
+        song(12, duration_ms=1, album=7),
         song(9, is_playable=True, album=None, artists=None, external_ids=None, duration_ms=None),
     ]
     playlist = desk.spotify.add(1, "A", entries)
@@ -370,7 +373,7 @@ def test_what_is_no_playable_song_is_left_out_and_counted(desk: Desk) -> None:
     desk.spotify.lists[playlist].entries.append(desk.spotify.entry(song(10)) | {"is_local": True})
     desk.playlists(angry=playlist)
     ran = desk.run()
-    left_out = "2 episode, 2 gone, 2 local, 2 not understood, 2 unplayable"
+    left_out = "2 episode, 4 gone, 2 local, 2 not understood, 2 unplayable"
     assert ran == Ran(0, f"angry: 2 songs, 2 new, 5 gone; left out: {left_out}\n", "")
     assert desk.titles("angry") == ["Song 1", "Song 9"]
 
@@ -590,7 +593,9 @@ def test_if_older_is_quiet_while_the_lists_are_fresh(desk: Desk) -> None:
     assert desk.spotify.asked == []
     desk.fetched_days_ago(8)
     assert desk.run("--if-older", "7d").out == "angry: unchanged\n"
-    assert desk.run("--if-older", "2w") == Ran(0, "", "")
+    assert desk.run("--if-older", "7d") == Ran(0, "", "")
+    desk.fetched_days_ago(22)
+    assert desk.run("--if-older", "7d").out == "angry: 2 songs, the same as before\n"
     desk.playlists(angry=one, sad=desk.spotify.add(2, "B", songs_from(5, 2)))
     assert "sad: 2 songs" in desk.run("--if-older", "2w").out
     desk.folder.joinpath("sad.csv").unlink()
@@ -791,14 +796,38 @@ def test_the_first_part_of_a_list_does_not_drop_the_rest(desk: Desk) -> None:
     desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 130)))
     ran = desk.run()
     assert desk.titles("angry") == OLD_ANGRY + names(0, 100)
-    assert "only the first part" in ran.out
+    assert "Spotify gave only 100 of the 130 entries, so the old songs stay" in ran.out
+
+
+def test_entries_that_spotify_keeps_to_itself_freeze_no_list(desk: Desk) -> None:
+    """A count that stays larger than what comes: the new songs are taken, the old ones stay, the line says why."""
+    one = desk.spotify.add(1, "A", songs_from(0, 80))
+    desk.playlists(angry=one)
+    entries = desk.spotify.lists[one].entries
+    pages = [{"items": part, "total": 82, "limit": 50} for part in (entries[:48], entries[50:])]
+    desk.spotify.fail(f"{one}/items", *(Answer(body=page) for page in pages))
+    ran = desk.run()
+    assert (ran.code, ran.err) == (0, "")
+    assert "Spotify gave only 78 of the 82 entries, so the old songs stay" in ran.out
+    assert desk.titles("angry") == OLD_ANGRY + names(0, 48) + names(50, 30)
+    offsets = [asked.query["offset"] for asked in desk.spotify.asked if asked.path.endswith("/items")]
+    assert offsets == ["0", "50"]
+
+
+def test_an_emptied_list_of_ones_own_is_no_stranger(desk: Desk) -> None:
+    """Where /items is refused an empty playlist is told from somebody else's; a creation cut short goes on."""
+    desk.spotify.nested_only = True
+    desk.playlists(angry=desk.spotify.add(1, "Visage FM: angry", []))
+    assert "angry stays as it was: the playlist holds no song that can be played" in desk.run().err
+    desk.folder.joinpath("playlists.json").unlink()
+    assert "angry: 'Visage FM: angry' was there, 5 songs added" in desk.run("playlists", "--create").out
 
 
 def test_the_rest_of_a_list_is_asked_for_again(desk: Desk) -> None:
     """With --append too: once Spotify gives all of it, the songs after the first part come."""
     desk.spotify.nested_only = True
     desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 130)))
-    assert "only the first part" in desk.run("--append").out
+    assert "only 100 of the 130 entries" in desk.run("--append").out
     desk.spotify.nested_only = False
     assert desk.run("--append").out == "angry: 135 songs, 30 new, 0 gone\n"
     assert desk.run("--append").out == "angry: unchanged\n"
@@ -817,7 +846,7 @@ def test_a_folder_that_is_not_there_is_named(desk: Desk, tmp_path: Path, command
     [
         (plain_text(403, PREMIUM), "its owner needs Premium"),
         (plain_text(403, "Check settings, the user may not be registered."), "add yourself under User Management"),
-        (error(403, "Insufficient client scope"), "the login lacks a permission; run this at a terminal"),
+        (error(403, "Insufficient client scope"), "the login lacks a permission: log in again; run this at a terminal"),
         (error(401, "The access token expired"), "does not accept the token; run this at a terminal"),
     ],
 )
@@ -946,6 +975,42 @@ def test_a_token_that_ends_before_its_time_is_renewed(desk: Desk) -> None:
     assert json.loads(desk.token.read_text())["refresh_token"] != "refresh-0"
 
 
+def test_the_end_of_a_login_is_said_in_time(desk: Desk) -> None:
+    """Two weeks before Spotify ends it each run says so, for cron's mail; a date that is none stops nothing."""
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
+    for days, said in ((150, False), (170, True)):
+        desk.log_in(logged_in_at=time.time() - days * 24 * 3600)
+        ran = desk.run()
+        assert (ran.code, "the login ends about" in ran.err) == (0, said)
+    for odd in ("soon", 1e300):
+        desk.log_in(logged_in_at=odd)
+        assert (desk.run().code, "Login:  yes (" in desk.run("status").out) == (0, True)
+
+
+def test_a_full_disk_is_said_with_the_file_that_it_had_no_room_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system names no file where it is a write that fails; from cron nobody would know which disk it is."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
+    monkeypatch.setattr("model.files.os.fsync", full)
+    ran = desk.run()
+    assert (ran.code, desk.titles("angry")) == (2, OLD_ANGRY)
+    assert ran.err == f"spotify_sync: {desk.folder / 'angry.csv'}: No space left on device\n"
+
+
+def test_a_mood_named_twice_is_said(desk: Desk) -> None:
+    """JSON takes the last of two in silence, and the first playlist would never be fetched."""
+    one, two = desk.spotify.add(1, "A", songs_from(0, 2)), desk.spotify.add(2, "B", songs_from(5, 2))
+    (desk.folder / "playlists.json").write_text(f'{{"angry": "{one}", "angry": "{two}"}}')
+    ran = desk.run()
+    assert (ran.code, ran.err) == (
+        2,
+        "spotify_sync: playlists.json names angry twice: put all its links into one list\n",
+    )
+
+
 def test_a_full_disk_does_not_cost_the_login(desk: Desk) -> None:
     """Where the new token could not be kept it is not asked for: with PKCE the old one would be spent."""
     desk.log_in(expires_in=-1)
@@ -977,12 +1042,12 @@ def test_a_dead_login_is_deleted(desk: Desk) -> None:
     desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
     ran = desk.run()
     assert (ran.code, desk.token.exists()) == (2, False)
-    assert "the login has ended (Spotify ends each after six months); run this at a terminal" in ran.err
+    assert "the login has ended, as each does after six months, or was replaced" in ran.err
     assert "you are not logged in" in desk.run().err
 
 
-def test_a_login_renewed_by_another_run_is_not_deleted(desk: Desk) -> None:
-    """When the refresh token was used up by another run in the meantime, that run's token stays."""
+def test_a_login_renewed_by_another_run_is_used(desk: Desk) -> None:
+    """When the refresh token was used up by another run in the meantime, that run's token stays and serves."""
     desk.log_in(expires_in=-1)
     desk.playlists(angry=desk.spotify.add(1, "A", songs_from(0, 2)))
 
@@ -991,7 +1056,7 @@ def test_a_login_renewed_by_another_run_is_not_deleted(desk: Desk) -> None:
         desk.log_in(refresh_token="refresh-of-another")
 
     desk.spotify.before = renewed
-    assert desk.run().code == 2
+    assert desk.run() == Ran(0, "angry: 2 songs, 2 new, 5 gone\n", "")
     assert json.loads(desk.token.read_text())["refresh_token"] == "refresh-of-another"
 
 
