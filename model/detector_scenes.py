@@ -89,7 +89,7 @@ def make_scene(album: Album, side: int, rng: np.random.Generator) -> tuple[np.nd
         canvas, faces = _hard(canvas, faces, album, rng)
     for i in np.flatnonzero(~faces.ignored):
         _cover(canvas, faces.boxes[i], album, rng)
-    return _seen_badly(canvas, faces, rng), _asked_for(faces, side)
+    return _seen_badly(canvas, rng), _asked_for(faces, side)
 
 
 def _pick(several: Sequence[T] | np.ndarray, rng: np.random.Generator) -> T:
@@ -337,10 +337,10 @@ def _cloth(part: np.ndarray, box: np.ndarray, canvas: np.ndarray, album: Album, 
     return np.ascontiguousarray(np.broadcast_to(rows, part.shape))
 
 
-def _seen_badly(canvas: np.ndarray, faces: Faces, rng: np.random.Generator) -> np.ndarray:
+def _seen_badly(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The scene as a camera gives it: other light and colours, blur, grain, JPEG."""
     if rng.random() < 0.12:
-        canvas = _backlit(canvas, faces, rng)
+        canvas = _backlit(canvas, rng)
     if rng.random() < 0.7:
         canvas = _lit(canvas, rng)
     if rng.random() < 0.25:
@@ -373,7 +373,7 @@ def _lit(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.LUT(canvas, (levels.clip(0, 1) * 255).astype(np.uint8).reshape(256, 1, 3))
 
 
-def _backlit(canvas: np.ndarray, faces: Faces, rng: np.random.Generator) -> np.ndarray:
+def _backlit(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Light from one place, mostly behind: gain that falls or rises across the scene."""
     side = canvas.shape[0]
     y, x = np.mgrid[0:16, 0:16].astype(np.float32) / 15

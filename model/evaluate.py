@@ -19,15 +19,14 @@ import numpy as np
 
 from model import fer2013
 from model.emotions import EMOTIONS, Emotion
-from model.ferplus import load_ballot
+from model.ferplus import Agreement, agreement, load_ballot
 from model.figures import (
-    Agreement,
     Report,
-    agreement,
     calibration_bins,
     report,
     restricted,
 )
+from model.plots import confusion_chart, reliability_chart, training_chart
 from model.recognizer import WEIGHTS, Classifier, LiteRTClassifier, WeightsError, check_labels, classify_in_batches
 from model.robustness import SURE, Robustness, robustness
 
@@ -94,12 +93,6 @@ def _robustness_lines(result: Robustness, neutral: str) -> Iterator[str]:
 def _draw(folder: Path, run: Path | None, result: Report, probabilities: np.ndarray, labels: np.ndarray) -> None:
     """The charts as files; DataError when one cannot be drawn or written."""
     try:
-        from model.plots import confusion_chart, reliability_chart, training_chart
-    except ImportError as error:
-        raise fer2013.DataError(
-            f"charts need matplotlib ({error}): .venv/bin/python -m pip install -r requirements.txt"
-        ) from error
-    try:
         confusion_chart(result.confusion, folder / "confusion.png")
         reliability_chart(calibration_bins(probabilities, labels), result.ece, folder / "reliability.png")
     except OSError as error:
@@ -109,6 +102,20 @@ def _draw(folder: Path, run: Path | None, result: Report, probabilities: np.ndar
             training_chart(run / "log.csv", folder / "training.png")
         except (OSError, ValueError) as error:
             raise fer2013.DataError(f"no run to draw at {run} ({error}): give the --out of model.train") from error
+
+
+def apart(faces: fer2013.FaceSet, data: Path) -> fer2013.FaceSet:
+    """The pictures of which the training split of `data` shows no other crop, beside the near-copies left out of it.
+
+    The network that ships was trained without the pictures that copy a validation picture as it stands, and with those
+    that copy it shifted or scaled. DataError when there are no others.
+    """
+    train = fer2013.load(data, "train")
+    shown = train.pixels[~fer2013.near_copies(train.pixels, faces.pixels, moved=False)]
+    rest = ~fer2013.near_copies(faces.pixels, shown) if len(shown) else np.ones(len(faces), bool)
+    if not rest.any():
+        raise fer2013.DataError(f"the training split of {data} shows all of these pictures: leave --apart out")
+    return faces.only(np.flatnonzero(rest))
 
 
 def load_network(path: Path) -> Classifier:
@@ -137,6 +144,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of the network (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--ferplus", type=Path, help="FER+ votes (ferplus.csv): agreement with what people saw")
+    parser.add_argument("--apart", action="store_true", help="only pictures of which the training showed no other crop")
     parser.add_argument("--robustness", action="store_true", help="poor pictures, neutral faces, no faces (a minute)")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write charts to this folder")
     parser.add_argument("--run", type=Path, metavar="DIR", help="with --plots: the run whose training is drawn")
@@ -149,6 +157,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def evaluate(chosen: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The figures asked for: as they go into JSON, and as lines to read."""
     classify, faces = load_network(chosen.weights), fer2013.load(chosen.data, chosen.split)
+    faces = apart(faces, chosen.data) if chosen.apart else faces
     ballot = load_ballot(chosen.ferplus, faces.names) if chosen.ferplus else None
     probabilities = classify_in_batches(classify, faces.pixels)
     result, milliseconds = report(probabilities, faces.labels), milliseconds_a_face(classify, faces.pixels)

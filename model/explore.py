@@ -14,11 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from model import fer2013
+from model import fer2013, plots
 from model.emotions import EMOTIONS
 from model.ferplus import load_ballot
 
@@ -108,7 +107,6 @@ def _doubt_lines(doubts: np.ndarray) -> Iterator[str]:
 
 
 def _draw(out: Path, training: fer2013.FaceSet, validation: fer2013.FaceSet, doubts: np.ndarray | None) -> None:
-    plots = _plots()
     counts = {"training": class_counts(training), "validation": class_counts(validation)}
     plots.counts_chart(counts, out / "class-counts.png")
     plots.faces_chart(mean_faces(training), out / "mean-faces.png")
@@ -116,24 +114,14 @@ def _draw(out: Path, training: fer2013.FaceSet, validation: fer2013.FaceSet, dou
         plots.confusion_chart(doubts[:, :-1], out / "label-doubts.png", rows="label", columns="what most people saw")
 
 
-def _draw_samples(folder: Path, faces: fer2013.FaceSet, seed: int = 2013) -> None:
+def _draw_samples(folder: Path, faces: fer2013.FaceSet) -> None:
     """A grid of single faces an emotion."""
-    plots, rng = _plots(), np.random.default_rng(seed)
+    rng = np.random.default_rng(2013)
     for label in np.unique(faces.labels):
         mine = np.flatnonzero(faces.labels == label)
         chosen = sorted(rng.choice(mine, min(SAMPLES, len(mine)), replace=False))
         names = {Path(faces.names[i]).stem.removeprefix("Training_"): faces.pixels[i] for i in chosen}
         plots.faces_chart(names, folder / f"{EMOTIONS[label]}.png")
-
-
-def _plots() -> ModuleType:
-    try:
-        from model import plots
-    except ImportError as error:
-        raise fer2013.DataError(
-            f"charts need matplotlib ({error}): .venv/bin/python -m pip install -r requirements.txt"
-        ) from error
-    return plots
 
 
 def explore(chosen: argparse.Namespace) -> list[str]:

@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 import cv2
 import keras
 import numpy as np
+from scipy.special import softmax  # type: ignore[import-untyped]  # it has no type hints
 
 from model import fer2013
 from model.augment import augment
 from model.demo import LOOP_SECONDS, demo_frame
 from model.emotions import EMOTIONS
 from model.faces import to_grey
-from model.figures import Report, expected_calibration_error, report
+from model.figures import Report, expected_calibration_error, fitted_temperature, report
 from model.mirror import tie
 from model.network import build_network, load_trained, with_probabilities
 from model.recognizer import WEIGHTS, KerasClassifier, LiteRTClassifier, classify_in_batches
@@ -121,14 +122,6 @@ def mixed(network: keras.Model, other: Path, share: float) -> keras.Model:
     return network
 
 
-def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least negative log likelihood on (n, 7) logits and (n,) labels."""
-    temperatures = np.geomspace(0.25, 4.0, 200)
-    rows = np.arange(len(labels))
-    losses = [-np.log(_softmax(logits / t)[rows, labels] + 1e-12).mean() for t in temperatures]
-    return float(temperatures[int(np.argmin(losses))])
-
-
 def to_litert(network: keras.Model) -> bytes:
     """The network as a LiteRT file with weights in int8 and activations in float32."""
     import tensorflow as tf
@@ -197,7 +190,7 @@ def export(
     validation = fer2013.load(data, "test")
     logits = network.predict(validation.pixels[..., None].astype(np.float32), batch_size=256, verbose=0)
     temperature = fitted_temperature(logits, validation.labels)
-    errors = _errors(logits, validation, temperature)
+    errors = [expected_calibration_error(softmax(logits / t, axis=1), validation.labels) for t in (1, temperature)]
     logger.info("temperature %.3f, calibration error %.4f -> %.4f", temperature, *errors)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
@@ -248,17 +241,6 @@ def _card(run: Path, settings: Settings, temperature: float, data: Path, reports
         "validation": shipped.as_dict(),
         "float32_accuracy": round(reports["keras"].accuracy, 4),
     }
-
-
-def _errors(logits: np.ndarray, validation: fer2013.FaceSet, temperature: float) -> tuple[float, float]:
-    before, after = _softmax(logits), _softmax(logits / temperature)
-    labels = validation.labels
-    return expected_calibration_error(before, labels), expected_calibration_error(after, labels)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -79,21 +79,39 @@ def load(source: Path, split: str) -> FaceSet:
         raise DataError(f"{source} cannot be read to its end ({error}): mend it, or download it again") from error
 
 
-def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0) -> np.ndarray:
+def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0, moved: bool = True) -> np.ndarray:
     """A mask over `of`: pictures (n, 48, 48) that are a copy, or nearly one, of a picture in `among`.
 
     Pictures are compared as 12 x 12 means with brightness and contrast taken out, mirrored ones
-    too; a near-copy differs by less than `distance` percent of a picture's own variation. Pictures of one grey
-    have none: they are copies of their equals.
+    too; a near-copy differs by less than `distance` percent of a picture's own variation. With `moved`, so does another
+    crop of the same photograph, by the shifts and scales of MOVES. Pictures of one grey have no variation: they are
+    copies of their equals.
     """
-    ours, theirs = _thumbnails(of), _thumbnails(among)
-    theirs = np.concatenate([theirs, _thumbnails(among[:, :, ::-1])])
     equals = {picture.tobytes() for picture in among}
     found = np.array([picture.tobytes() in equals for picture in of], bool)
-    for start in range(0, len(ours), 2048):
-        alike = ours[start : start + 2048] @ theirs.T
-        found[start : start + 2048] |= (1.0 - alike.max(axis=1)) * 100 < distance
+    ours = _thumbnails(of)
+    for move in MOVES if moved else MOVES[:1]:
+        crops = np.stack([_cropped(picture, move) for picture in among])
+        theirs = np.concatenate([_thumbnails(crops), _thumbnails(crops[:, :, ::-1])])
+        for start in range(0, len(ours), 2048):
+            alike = ours[start : start + 2048] @ theirs.T
+            found[start : start + 2048] |= (1.0 - alike.max(axis=1)) * 100 < distance
     return found
+
+
+def _cropped(picture: np.ndarray, move: np.ndarray) -> np.ndarray:
+    return cv2.warpAffine(picture, move, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
+
+
+def _moves() -> list[np.ndarray]:
+    """A picture as it is, then shifted by 3 pixels and scaled by a tenth, either way and neither, in all ways."""
+    middle, moves = (SIZE - 1) / 2, []
+    for scale in (1.0, 0.9, 1.1):
+        for x in (0.0, -3.0, 3.0):
+            for y in (0.0, -3.0, 3.0):
+                shift = middle * (1 - scale)
+                moves.append(np.array([[scale, 0.0, shift + x], [0.0, scale, shift + y]]))
+    return moves
 
 
 def _thumbnails(pixels: np.ndarray) -> np.ndarray:
@@ -103,6 +121,7 @@ def _thumbnails(pixels: np.ndarray) -> np.ndarray:
 
 
 _CODES = {str(code): emotion for code, emotion in enumerate(EMOTIONS)}
+MOVES = _moves()
 File = tuple[PurePosixPath, Callable[[], bytes]]
 
 

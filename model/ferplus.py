@@ -81,6 +81,25 @@ class Ballot:
         return self.counts[:, COLUMNS.index("NF")]
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Shares of n pictures on which the network, and the data set's label, say what most people saw."""
+
+    n: int
+    network: float
+    label: float
+
+
+def agreement(probabilities: np.ndarray, labels: np.ndarray, ballot: Ballot) -> Agreement:
+    """Agreement where the majority is one of the seven emotions; DataError where that is nowhere."""
+    decided = ballot.majority >= 0
+    if not decided.any():
+        raise DataError("the FER+ votes have no majority on any of these pictures: leave --ferplus out")
+    seen = ballot.majority[decided]
+    network = float((probabilities[decided].argmax(axis=1) == seen).mean())
+    return Agreement(int(decided.sum()), network, float((labels[decided] == seen).mean()))
+
+
 def load_ballot(path: Path, names: tuple[str, ...]) -> Ballot:
     """The votes for the pictures called `names`. Raises DataError when the table lists none of them."""
     by_name = _table(path)

@@ -1,4 +1,4 @@
-"""The figures of a network: accuracy with its interval, F1, calibration, agreement with people."""
+"""The figures of a network: accuracy with its interval, F1, calibration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from model.emotions import EMOTIONS, Emotion
-from model.fer2013 import DataError
-from model.ferplus import Ballot
 
 BINS = 15
 
@@ -77,6 +75,19 @@ def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> list[tupl
     return [(float(confidence[mask].mean()), float(right[mask].mean()), int(mask.sum())) for mask in masks]
 
 
+def fitted_temperature(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """The temperature with the least negative log likelihood on logits (n, k) and labels (n,); Guo et al., 2017.
+
+    With `groups` (k,), labels are of groups, and what is to be told apart are these.
+    """
+    from scipy.special import softmax  # type: ignore[import-untyped]  # it has no type hints
+
+    merge = np.eye(logits.shape[1]) if groups is None else np.eye(groups.max() + 1)[groups]
+    rows, temperatures = np.arange(len(labels)), np.geomspace(0.25, 8.0, 250)
+    losses = [-np.log((softmax(logits / t, axis=1) @ merge)[rows, labels] + 1e-12).mean() for t in temperatures]
+    return float(temperatures[int(np.argmin(losses))])
+
+
 def restricted(probabilities: np.ndarray, labels: np.ndarray, emotions: tuple[Emotion, ...]) -> Report:
     """Figures of the same network over the pictures of `emotions` alone, asked for one of these."""
     index = [EMOTIONS.index(emotion) for emotion in emotions]
@@ -84,25 +95,6 @@ def restricted(probabilities: np.ndarray, labels: np.ndarray, emotions: tuple[Em
     chosen = np.zeros((int(pictures.sum()), len(EMOTIONS)))
     chosen[:, index] = probabilities[pictures][:, index]
     return report(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12), labels[pictures])
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Shares of n pictures on which the network, and the data set's label, say what most people saw."""
-
-    n: int
-    network: float
-    label: float
-
-
-def agreement(probabilities: np.ndarray, labels: np.ndarray, ballot: Ballot) -> Agreement:
-    """Agreement where the majority is one of the seven emotions; DataError where that is nowhere."""
-    decided = ballot.majority >= 0
-    if not decided.any():
-        raise DataError("the FER+ votes have no majority on any of these pictures: leave --ferplus out")
-    seen = ballot.majority[decided]
-    network = float((probabilities[decided].argmax(axis=1) == seen).mean())
-    return Agreement(int(decided.sum()), network, float((labels[decided] == seen).mean()))
 
 
 def _of_class(confusion: np.ndarray, i: int) -> dict[str, float]:

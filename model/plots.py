@@ -1,6 +1,6 @@
 """Charts as PNG files: the figures of a network, the course of a run, and the data set.
 
-The only module that imports matplotlib; whoever draws imports this one when it is asked to.
+The only module that imports matplotlib, and only when a chart is drawn. Raises DataError where it is missing.
 """
 
 from __future__ import annotations
@@ -8,15 +8,20 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from model.emotions import EMOTIONS
+from model.fer2013 import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, BLUE, ORANGE, PALE = "#222222", "#3b6ea8", "#d9772b", "#c9d6e6"
 DPI = 90
+ACROSS = 7  # faces in a row
 
 
 def confusion_chart(
@@ -27,7 +32,7 @@ def confusion_chart(
     names: tuple[Sequence[str], Sequence[str]] = (EMOTIONS, EMOTIONS),
 ) -> None:
     """Counts (7, 7) with each row's share as its shade; with `names` (of the rows, of the columns) of any size."""
-    figure, axes = _figure(6.2, 5.4)
+    figure, axes = _chart(6.2, 5.4)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
@@ -43,7 +48,7 @@ def reliability_chart(
     bins: Sequence[tuple[float, float, int]], ece: float, path: Path, things: str = "pictures"
 ) -> None:
     """Accuracy against confidence; `bins` are (mean confidence, accuracy, number of things)."""
-    figure, axes = _figure(5.0, 4.4)
+    figure, axes = _chart(5.0, 4.4)
     confidence, accuracy, counts = (np.array(column) for column in zip(*bins, strict=True))
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="confidence that is true")
     axes.bar(confidence, counts / counts.sum(), width=0.05, color=PALE, label=f"share of the {things}")
@@ -60,7 +65,7 @@ def training_chart(log: Path, path: Path) -> None:
     if not rows or not {"epoch", "accuracy", "val_accuracy", "loss", "val_loss"} <= rows[0].keys():
         raise ValueError("it has no epochs")
     epochs = [float(row["epoch"]) for row in rows]
-    figure = Figure(figsize=(8.4, 3.4), dpi=DPI, layout="constrained")
+    figure = _figure(8.4, 3.4)
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         training, validation = ([float(row[prefix + name]) for row in rows] for prefix in ("", "val_"))
         axes.plot(epochs, training, color=ORANGE, label="training (augmented)")
@@ -73,7 +78,7 @@ def training_chart(log: Path, path: Path) -> None:
 
 def counts_chart(counts: Mapping[str, Sequence[int]], path: Path) -> None:
     """Pictures of each emotion; a row of seven counts a split."""
-    figure, axes = _figure(6.4, 3.4)
+    figure, axes = _chart(6.4, 3.4)
     width = 0.8 / len(counts)
     for i, ((split, numbers), colour) in enumerate(zip(counts.items(), (BLUE, ORANGE), strict=False)):
         places = np.arange(len(EMOTIONS)) + (i - (len(counts) - 1) / 2) * width
@@ -85,11 +90,11 @@ def counts_chart(counts: Mapping[str, Sequence[int]], path: Path) -> None:
     _save(figure, path)
 
 
-def faces_chart(faces: Mapping[str, np.ndarray], path: Path, across: int = 7) -> None:
-    """Grey pictures with their names, in rows of `across`."""
-    down = -(-len(faces) // across)
-    figure = Figure(figsize=(1.05 * across, 1.25 * down), dpi=DPI, layout="constrained")
-    every = figure.subplots(down, across, squeeze=False).ravel()
+def faces_chart(faces: Mapping[str, np.ndarray], path: Path) -> None:
+    """Grey pictures with their names, in rows."""
+    down = -(-len(faces) // ACROSS)
+    figure = _figure(1.05 * ACROSS, 1.25 * down)
+    every = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in every:
         axes.axis("off")
     for axes, (name, face) in zip(every, faces.items(), strict=False):
@@ -100,7 +105,7 @@ def faces_chart(faces: Mapping[str, np.ndarray], path: Path, across: int = 7) ->
 
 def labels_chart(panels: Mapping[str, Mapping[str, int]], path: Path) -> None:
     """How many songs have each label; a panel of bars for each kind."""
-    figure = Figure(figsize=(8.4, 4.2), dpi=DPI, layout="constrained")
+    figure = _figure(8.4, 4.2)
     for axes, (kind, counts) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         bars = axes.barh(list(counts)[::-1], list(counts.values())[::-1], color=BLUE)
         axes.bar_label(bars, fontsize=7, padding=2)
@@ -112,7 +117,7 @@ def labels_chart(panels: Mapping[str, Mapping[str, int]], path: Path) -> None:
 def features_chart(values: np.ndarray, features: Sequence[str], labels: np.ndarray, path: Path) -> None:
     """How each feature (n, k) is spread over the songs of each label (n,): quartiles, and the middle nine tenths."""
     names = list(np.unique(labels))
-    figure = Figure(figsize=(9.0, 8.0), dpi=DPI, layout="constrained")
+    figure = _figure(9.0, 8.0)
     for i, (axes, feature) in enumerate(zip(figure.subplots(-(-len(features) // 3), 3).ravel(), features, strict=True)):
         groups = [values[labels == name, i] for name in names]
         box = {"facecolor": PALE, "edgecolor": BLUE}
@@ -135,7 +140,7 @@ def features_chart(values: np.ndarray, features: Sequence[str], labels: np.ndarr
 
 def map_chart(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     """Songs by valence and energy: for each source places (n, 2) and labels (n,), each label with its mean."""
-    figure = Figure(figsize=(9.0, 4.4), dpi=DPI, layout="constrained")
+    figure = _figure(9.0, 4.4)
     every = sorted({str(name) for _, labels in panels.values() for name in labels})
     colours = {name: f"C{i}" for i, name in enumerate(every)}
     for axes, (source, (places, labels)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
@@ -149,9 +154,20 @@ def map_chart(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -
     _save(figure, path)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def _figure(width: float, height: float) -> Figure:
+    """A figure of width x height inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DataError(
+            f"charts need matplotlib ({error}): .venv/bin/python -m pip install -r requirements.txt"
+        ) from error
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def _chart(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of width x height inches with one plain chart."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = _figure(width, height)
     axes = figure.subplots()
     _plain(axes)
     return figure, axes

@@ -14,9 +14,9 @@ import numpy as np
 
 from model.figures import expected_calibration_error, wilson_interval
 from model.song_moods import SURE, Mood, decided, shaped, softmax
-from model.train_song_moods import LEXICON, Settings, Songs, audio_network, balanced, fit, lyrics_layer
+from model.train_song_moods import LEXICON, SOURCES, Settings, Songs, audio_network, balanced, fit, lyrics_layer
 
-ETUNES, DATA_MOODS = "etunes", "data_moods"
+ETUNES, DATA_MOODS = SOURCES
 FAMILIES = np.array([0, 1, 1, 2, 3])  # angry, quiet (calm or fear), happy, sad: what both sources can say
 
 Model = Callable[[Any], np.ndarray]
@@ -159,16 +159,16 @@ def held_out(songs: Songs, folds: list[np.ndarray], train: Trainer, settings: Se
 def across_audio(
     songs: Songs, settings: Settings, train: Trainer = shipped_audio
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, what to tell apart, and families, of each source's songs from a network that knows the other source."""
+    """Logits, families, and what is to be told apart, of each source's songs from a network that knows the other."""
     logits = np.zeros((len(songs), len(songs.moods)))
     for known, asked in ((ETUNES, DATA_MOODS), (DATA_MOODS, ETUNES)):
         rows = songs.of(asked)
         logits[rows] = train(songs.part(songs.others(rows, songs.of(known))), settings)(songs.inputs[rows])
-    return logits, FAMILIES, FAMILIES[songs.labels]
+    return logits, FAMILIES[songs.labels], FAMILIES
 
 
-def across_lyrics(songs: Songs, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, what to tell apart, and labels, of people's songs from networks that know all sources but theirs.
+def across_lyrics(songs: Songs, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of people's songs from networks that know all sources but theirs.
 
     Of all moods, for nobody tells which ones the labels of a table have.
     """
@@ -177,7 +177,7 @@ def across_lyrics(songs: Songs, settings: Settings) -> tuple[np.ndarray, np.ndar
     for source in people(songs):
         asked = songs.of(source)
         logits[asked] = _lyrics_logits(songs, asked, shipped_lyrics, "both", settings)
-    return logits[rows], np.arange(len(songs.moods)), songs.labels[rows]
+    return logits[rows], songs.labels[rows]
 
 
 def people(songs: Songs) -> list[str]:
@@ -231,7 +231,7 @@ def audio_figures(songs: Songs, settings: Settings, temperature: float) -> dict[
 def lyrics_figures(songs: Songs, settings: Settings, temperature: float) -> dict[str, Any]:
     """Every figure of the lyrics network, for the card."""
     tried = {name: _lyrics_row(songs, train, on, settings) for name, (train, on) in LYRICS_TRIED.items()}
-    logits, _, labels = across_lyrics(songs, settings)
+    logits, labels = across_lyrics(songs, settings)
     sources = [LEXICON, *people(songs)]
     return {
         "tried": tried,

@@ -43,7 +43,7 @@ def draw(audio: Songs, lyrics: Songs, temperatures: Mapping[str, float], out: Pa
     merged = heard @ np.eye(FAMILIES.max() + 1)[FAMILIES]
     _draw_reliability(merged, FAMILIES[audio.labels], out / "song-audio-reliability.png")
 
-    read, _, truth = across_lyrics(lyrics, settings)
+    read, truth = across_lyrics(lyrics, settings)
     shares = softmax(read / temperatures["lyrics"])
     names = [str(mood) for mood in lyrics.moods]
     labelled, told = np.array(names)[truth], np.array(names)[shares.argmax(axis=1)]

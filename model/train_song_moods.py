@@ -25,6 +25,7 @@ import numpy as np
 from scipy.optimize import minimize  # type: ignore[import-untyped]  # it has no type hints
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
+from model.figures import fitted_temperature
 from model.song_moods import (
     FEATURES,
     WEIGHTS,
@@ -42,6 +43,7 @@ from model.song_moods import (
 logger = logging.getLogger(__name__)
 
 AUDIO_LABELS = (Mood.ANGRY, Mood.CALM, Mood.FEAR, Mood.HAPPY, Mood.SAD)
+SOURCES = ("etunes", "data_moods")  # of songs with audio features
 AUDIO_COLUMNS = ("track_id", "artist", "source", "label_orig")
 LYRICS_LABELS = (Mood.ANGRY, Mood.HAPPY, Mood.RELAXED, Mood.SAD)
 SAME = {"energetic": Mood.ANGRY}
@@ -111,18 +113,23 @@ def load_audio(path: Path) -> Songs:
 
     Raises SongMoodsError, naming the row that is broken.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        rows, columns = list(table), table.fieldnames or ()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or ()
+    except csv.Error as error:
+        raise SongMoodsError(f"{path} is no table ({error}): mend it, or download it again") from error
     if missing := [name for name in (*AUDIO_COLUMNS, *FEATURES) if name not in columns]:
         raise SongMoodsError(f"{path} has no column {', '.join(missing)}")
-    if not rows:
-        raise SongMoodsError(f"{path} has no songs")
     for number, row in enumerate(rows, 2):
         if None in row.values():
             raise SongMoodsError(f"{path}: row {number} is cut off: mend it, or download the table again")
         if fault := next((fault for name in FEATURES if (fault := fault_of(name, row[name]))), None):
             raise SongMoodsError(f"{path}: row {number}: {fault}")
+    known = {row["source"] for row in rows}
+    for source in SOURCES:
+        if source not in known:
+            raise SongMoodsError(f"{path} has no songs whose source is {source}: the figures are by these two sources")
     values = np.array([[float(row[name]) for name in FEATURES] for row in rows])
     names = np.array([row["label_orig"] for row in rows])
     labels = np.array([AUDIO_LABELS.index(SAME.get(name, Mood(name))) for name in names])
@@ -208,14 +215,6 @@ def lyrics_layer(songs: Songs, settings: Settings) -> tuple[np.ndarray, np.ndarr
     return fit(songs, weights, np.full(songs.inputs.shape[1], settings.lyrics_ridge), masked=True)
 
 
-def best_temperature(logits: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least loss on logits (n, moods); `groups` (moods,) are what is to be told apart."""
-    temperatures = np.geomspace(0.25, 8.0, 120)
-    rows, merge = np.arange(len(labels)), np.eye(groups.max() + 1)[groups]
-    losses = [-np.log((softmax(logits / t) @ merge)[rows, labels] + 1e-12).mean() for t in temperatures]
-    return float(temperatures[int(np.argmin(losses))])
-
-
 def save(folder: Path, arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
     """Both files, or none: they are made beside, read back, and moved."""
     content = io.BytesIO()
@@ -252,7 +251,7 @@ def train(audio_table: Path, lyrics_table: Path, out: Path, settings: Settings) 
     audio = load_audio(audio_table)
     lyrics, vocabulary, rarity = load_lyrics(lyrics_table)
     heard, read = across_audio(audio, settings), across_lyrics(lyrics, settings)
-    temperatures = {"audio": best_temperature(*heard), "lyrics": best_temperature(*read)}
+    temperatures = {"audio": fitted_temperature(*heard), "lyrics": fitted_temperature(*read)}
     logger.info("temperatures %s", temperatures)
     figures = {
         "audio": audio_figures(audio, settings, temperatures["audio"]),

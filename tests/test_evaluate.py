@@ -16,9 +16,9 @@ import pytest
 from model import evaluate, explore, fer2013
 from model.corruptions import CORRUPTIONS, corrupted, faceless
 from model.emotions import EMOTIONS, Emotion
-from model.ferplus import COLUMNS, Ballot, load_ballot
-from model.figures import agreement, calibration_bins, restricted
-from model.recognizer import WeightsError
+from model.ferplus import COLUMNS, Ballot, agreement, load_ballot
+from model.figures import calibration_bins, restricted
+from model.recognizer import WEIGHTS, WeightsError, classify_in_batches
 from model.robustness import robustness
 from tests.conftest import ROOT, row_of
 
@@ -236,6 +236,46 @@ def test_measuring_needs_no_training_libraries() -> None:
     assert done.stdout == "none\n"
 
 
+@pytest.mark.parametrize("change", ["dark", "low contrast"])
+def test_light_changes_hardly_what_is_read(change: str) -> None:
+    """What ships brings a dark or flat picture to the contrast of others, and reads on it what it reads on these."""
+    with np.load(WEIGHTS / "golden.npz") as golden:
+        clear = golden["pixels"][golden["pixels"].std(axis=(1, 2)) > 50]
+    network = evaluate.load_network(WEIGHTS)
+    light, dull = (classify_in_batches(network, faces) for faces in (clear, corrupted(clear, CORRUPTIONS[change])))
+    assert np.abs(light - dull).max() < 0.2
+
+
+def test_other_crops_of_a_photograph_are_copies() -> None:
+    """FER2013 repeats photographs, cut otherwise: who learnt one knows the other. Other faces are none."""
+    known = np.stack([cv2.resize(picture(i), (64, 64)) for i in range(8)])
+    here = known[:, 8:56, 8:56]
+    crops = {
+        "shifted": known[0, 11:59, 5:53],
+        "mirrored": known[1, 5:53, 8:56][:, ::-1],
+        "closer": cv2.resize(known[2, 10:54, 10:54], (48, 48), interpolation=cv2.INTER_AREA),
+        "from afar": cv2.resize(known[3, 5:59, 5:59], (48, 48), interpolation=cv2.INTER_AREA),
+    }
+    others = [picture(i) for i in range(100, 110)]
+    of = np.stack([*crops.values(), *others])
+    assert fer2013.near_copies(of, here).tolist() == [True] * 4 + [False] * 10
+    assert not fer2013.near_copies(of, here, moved=False).any()
+
+
+def test_figures_apart_from_what_was_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--apart leaves out a validation picture that the training shows shifted; with no other there is no figure."""
+    wide = cv2.resize(picture(1), (64, 64))
+    for split, crop in (("train", wide[8:56, 8:56]), ("test", wide[8:56, 11:59])):
+        (tmp_path / split / "sad").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / split / "sad" / "a.png"), crop)
+    line = ["--data", str(tmp_path), "--apart", "--json"]
+    with pytest.raises(SystemExit, match="shows all of these pictures: leave --apart out"):
+        evaluate.main(line)
+    cv2.imwrite(str(tmp_path / "test" / "sad" / "b.png"), picture(2))
+    evaluate.main(line)
+    assert json.loads(capsys.readouterr().out)["n"] == 1
+
+
 # -- bad input
 
 
@@ -357,9 +397,8 @@ def test_explore_without_flags_writes_nothing(
 
 def test_tables_need_no_matplotlib(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only the site is installed the tables are printed, and charts say what they need."""
-    for name in ("matplotlib", "model.plots"):
+    for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delattr("model.plots", raising=False)
     data = ["--data", str(folder / "faces")]
     explore.main(data)
     with pytest.raises(SystemExit, match="charts need matplotlib"):
