@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import mimetypes
 import os
 import re
 import socket
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from songs.catalog import Playlist
 
 BOUNDARY = "frame"
+STREAM = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
 GREETING = re.compile(rb".*XNNPACK delegate")  # LiteRT says which it has made, whatever it is told
 BOOT_ERROR = 3  # the exit code on which gunicorn stops instead of trying again
 
@@ -54,6 +56,7 @@ def create_app(
 
     `shared` is the folder in which several processes that serve one site find each other.
     """
+    mimetypes.add_type("text/javascript", ".js")  # Windows may say text/plain, and no browser runs that
     app = Flask(__name__)
     app.request_class = Incoming
     given = environment()
@@ -87,11 +90,14 @@ def video_feed() -> Response:
     """The live picture with its boxes and labels, as MJPEG."""
     from camera import TooManyViewersError
 
+    if request.method == "HEAD":  # who asks whether it is there does not want the camera on
+        shown_camera()
+        return Response(content_type=STREAM)
     try:
         viewer = shown_camera().watch()
     except TooManyViewersError as error:
         return Response(f"{error}\n", 503, {"Retry-After": "10"}, content_type="text/plain")
-    response = Response(_parts(iter(viewer)), content_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+    response = Response(_parts(iter(viewer)), content_type=STREAM)
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(viewer.close)
     return response

@@ -27,12 +27,23 @@ from model.faces import Frame
 from model.recognizer import Recognizer
 from pictures.drawing import annotate, encode_jpeg, fitted, message_picture
 from pictures.following import Follower, SeenFace
-from pictures.sources import FPS, READ_TIMEOUT, OpenFrames, SourceError, devices, frames, pictures_of, public_name
+from pictures.sources import (
+    FASTEST,
+    FPS,
+    READ_TIMEOUT,
+    OpenFrames,
+    SourceError,
+    devices,
+    frames,
+    pictures_of,
+    public_name,
+)
 
 logger = logging.getLogger(__name__)
 
 Status = Literal["starting", "live", "idle", "error"]
 LOOK_AGAIN = 10.0  # seconds of the demo before a camera that did not open is tried again
+SHORTEST = 0.8 / FASTEST  # seconds between two pictures that are shown; a camera of 120 a second shows no more
 BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a lost source
 
 
@@ -292,10 +303,13 @@ class _Run:
         return played, f"{public_name(source)} has ended: it will be opened again"
 
     def _take(self, frame: Frame, source: str) -> None:
+        now = time.monotonic()
         with self._fresh:
-            if self._ended.is_set():
+            if self._ended.is_set() or (self._frame is not None and now - self._taken_at < SHORTEST):
                 return
-            self._frame, self._taken_at, self._count = frame, time.monotonic(), self._count + 1
+            if source != self._source:
+                self._faces, self._reading = (), None
+            self._frame, self._taken_at, self._count = frame, now, self._count + 1
             self._source, self._failed = source, False
             self._worked = self._worked or source != "demo"
             if source != "demo" or self._camera.source == "demo":
@@ -324,11 +338,13 @@ class _Run:
     # recognize
 
     def _recognize(self) -> None:
-        recognizer, follower, last = self._camera.recognizer.for_video(), Follower(self._camera.rules), 0
+        source, last = "", 0
         while not self._ended.is_set():
             with self._fresh:
                 self._wait_past(last)
-                frame, at, last = self._frame, self._taken_at, self._count
+                frame, at, last, before, source = self._frame, self._taken_at, self._count, source, self._source
+            if source != before:  # who is there now has nothing to do with who was
+                recognizer, follower = self._camera.recognizer.for_video(), Follower(self._camera.rules)
             if frame is None:
                 continue
             follower.follow(recognizer.recognize(frame), at)

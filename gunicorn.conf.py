@@ -1,8 +1,11 @@
 """How gunicorn serves the site: threads for its viewers and visitors, in one process or several that share a camera."""
 
+import errno
 import glob
 import logging
+import math
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -69,7 +72,12 @@ class Worker(ThreadWorker):
         # All workers wake for a connection, and the same one would be first each time: who has more waits longer.
         if workers > 1:
             time.sleep(0.0004 * self.nr_conns**0.5)
-        super().accept(listener)
+        try:
+            super().accept(listener)
+        except OSError as error:  # no file is left for it: whoever waits there is let in when somebody has gone
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            time.sleep(0.1)
 
     def handle(self, conn):
         self.begun[conn] = time.monotonic(), None
@@ -99,11 +107,34 @@ def _is_whole(body):
     return body is not None and getattr(body.reader, "length", None) == 0
 
 
+def _cores():
+    """How many cores this may use, at most as many as there may be workers; a container may have less than it sees."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:
+        quota, period = map(int, file.read().split())  # "max" is no limit
+        cores = min(cores, math.ceil(quota / period))
+    return max(1, min(cores, 64))
+
+
+def _open_files():
+    """How many files a worker may open, raised as far as it may be: each connection is one.
+
+    Not beyond 1024, where OpenCV waits for cameras with select().
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
 wsgi_app = "app:serve()"
 bind = f"{_host}:{_settings['PORT']}"
-workers = _settings["WORKERS"] or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+workers = _settings["WORKERS"] or _cores()
 worker_class = Worker
 threads = _settings["VIEWERS"] + WAITING + 8  # a stream holds a thread; the page's other requests need some too
+worker_connections = max(64, min(1000, _open_files() - 2 * threads - 100))
 preload_app = False  # a camera's threads do not survive a fork
 graceful_timeout = 2
 timeout = 30
@@ -147,7 +178,10 @@ def post_worker_init(worker):
     worker.log.error_log.addFilter(_is_news)
     _apart_from_libraries(worker.log.error_log)
     if worker.age == 1:  # the first of all; only now is it certain that the site can start
-        print(f"Visage FM is at http://{bind} (Ctrl-C stops it)", flush=True)
+        everywhere = _settings["HOST"] in ("0.0.0.0", "::")  # noqa: S104 - what somebody has chosen; nobody's address
+        here = f"127.0.0.1:{_settings['PORT']}" if everywhere else bind
+        elsewhere = f"; from elsewhere http://{socket.gethostname()}:{_settings['PORT']}" if everywhere else ""
+        print(f"Visage FM is at http://{here}{elsewhere} (Ctrl-C stops it)", flush=True)
 
 
 def worker_exit(server, worker):

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from model.emotions import EMOTIONS, Emotion
+from model.litert import WeightsError
 
 ATLAS = Path(__file__).parent / "demo_faces.png"
 TILE = 288  # pixels of one face in the atlas, both ways
@@ -49,7 +50,7 @@ WALL, GLOW = (38, 44, 58), (104, 120, 140)  # colour (red, green, blue) at the c
 CLOTHES = (30, 30, 44)
 
 
-class DemoError(Exception):
+class DemoError(WeightsError):
     """The demo's faces cannot be read; the message says why and what to do."""
 
 

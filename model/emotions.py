@@ -155,13 +155,13 @@ def _settle(reading: Reading, rules: Smoothing) -> Reading:
 
 
 def _rival(reading: Reading, rules: Smoothing) -> Emotion | None:
-    """Whoever has the right to wait for its turn: clearly ahead, or ahead of a mood that faded."""
+    """Whoever has the right to wait for its turn: clearly ahead, or ahead of a mood that faded and itself not faded."""
     ahead, shown = reading.prediction, reading.emotion
     if shown is None:
         return ahead.emotion
     lead = ahead.confidence - ahead[shown]
     clear = ahead.confidence >= rules.enter and lead >= rules.margin
-    faded = ahead[shown] < rules.leave and lead > 0
+    faded = ahead[shown] < rules.leave <= ahead.confidence
     return ahead.emotion if clear or faded else None
 
 

@@ -19,8 +19,11 @@ from model.recognizer import Recognizer
 Place = tuple[float, float, float, float]
 """A box as shares of its picture's width and height: x, y, width, height."""
 
+OUTGROWN = 3.0  # times the area of the chosen face: somebody sits in front of a picture on the wall, say
+GIVES_WAY = 3.0  # seconds for which such a face must be there
 MISSED = 1.0  # seconds for which a chosen face that is not found is waited for; a hand, or a look aside
 LOOK_EVERY = 10  # frames of a visitor's from one look at the whole picture to the next
+LOOK_WITHIN = 1.0  # seconds between two frames; of frames further apart each is looked at whole
 MOST_NEAR = 4  # faces that are looked for where they were; of more, all are looked for everywhere
 MOST_KEPT = 12  # places of faces that are remembered from frame to frame
 
@@ -69,19 +72,21 @@ def seen_as_json(faces: Sequence[SeenFace], reading: Reading | None, size: tuple
 class Follower:
     """Folds the faces of one frame after another into a reading each, and one for the chosen face.
 
-    The chosen face is the largest until it is gone for MISSED. Used by one thread.
+    The chosen face is the largest until it is gone for MISSED, or outgrown for GIVES_WAY. Used by one thread.
     """
 
     def __init__(self, rules: Smoothing) -> None:
         self._rules = rules
         self._chosen: Box | None = None
         self._places: list[Box] = []  # of the last frame that showed a face
+        self._outgrown: float | None = None  # since when
         self.reading: Reading | None = None
         self.faces: tuple[SeenFace, ...] = ()
 
     def follow(self, faces: Sequence[Face], at: float) -> None:
         """Take in the faces of the frame taken at the clock time `at` (seconds)."""
-        chosen, another = _choice(faces, self._chosen, self._places, self.reading, at)
+        self._outgrown = _outgrown(faces, self._chosen, self._outgrown, at)
+        chosen, another = _choice(faces, self._chosen, self._places, self.reading, self._outgrown, at)
         own = self._before(chosen.box) if chosen and another else None
         self.reading = _read_on(self.reading, chosen, at, self._rules, another, own)
         if chosen or self.reading is None:
@@ -106,13 +111,14 @@ class Followed:
     """What a visitor's frames have come to so far: a value, so that somebody else can keep it from frame to frame.
 
     `chosen` is where the chosen face was, `near` where all were, at most MOST_KEPT; `since` counts the frames since all
-    were looked for everywhere.
+    were looked for everywhere; `outgrown` is the clock time since when the chosen face is, None while it is not.
     """
 
     reading: Reading | None = None
     chosen: Place | None = None
     near: tuple[Place, ...] = ()
     since: int = 0
+    outgrown: float | None = None
 
     def packed(self) -> list[Any]:
         """The same as numbers and texts; ValueError without a reading, when there is nothing to keep."""
@@ -123,21 +129,22 @@ class Followed:
         shares = [round(10_000 * p) for p in reading.prediction.probabilities]
         moods = [reading.emotion, reading.songs, reading.rival]
         places = [[round(edge, 4) for edge in place] for place in (self.chosen or (), *self.near)]
-        return [times, shares, moods, places, self.since]
+        return [times, shares, moods, places, self.since, self.outgrown and round(1000 * self.outgrown)]
 
     @classmethod
     def unpacked(cls, values: Any) -> Followed:
         """What `packed` has made; ValueError for anything else."""
         try:
-            times, shares, moods, places, since = values
+            times, shares, moods, places, since, outgrown = values
             at, songs_since, rival_since = (t / 1000 for t in times)
             emotion, songs, rival = (Emotion(mood) if mood else None for mood in moods)
             prediction = Prediction(tuple(share / 10_000 for share in shares))
             chosen, *near = (_place(place) for place in places)
+            outgrown = outgrown and outgrown / 1000
         except (TypeError, LookupError) as error:
             raise ValueError(f"this is nobody's reading: {error}") from error
         reading = Reading(prediction, at, emotion, songs, songs_since, rival, rival_since)
-        return cls(reading, chosen, tuple(place for place in near if place), int(since))
+        return cls(reading, chosen, tuple(place for place in near if place), int(since), outgrown)
 
 
 def follow(
@@ -150,10 +157,13 @@ def follow(
     size = frame.shape[1], frame.shape[0]
     at = max(at, last.reading.at) if last.reading else at  # another machine's clock may be ahead
     near = [_box_at(place, size) for place in last.near]
-    look = near if last.since + 1 < LOOK_EVERY and len(near) <= MOST_NEAR else []
+    soon = last.reading is not None and at - last.reading.at < LOOK_WITHIN
+    look = near if soon and last.since + 1 < LOOK_EVERY and len(near) <= MOST_NEAR else []
     faces = recognizer.for_films().recognize(frame, look)
     others = [*near, *(face.box for face in faces[MOST_KEPT - 1 :])]  # whose places are not remembered, none has moved
-    chosen, another = _choice(faces, _box_at(last.chosen, size) if last.chosen else None, others, last.reading, at)
+    before = _box_at(last.chosen, size) if last.chosen else None
+    outgrown = _outgrown(faces, before, last.outgrown, at)
+    chosen, another = _choice(faces, before, others, last.reading, outgrown, at)
     reading = _read_on(last.reading, chosen, at, rules, another)
     seen = tuple(
         SeenFace(face.box, reading if face is chosen and reading else Reading(face.prediction, at)) for face in faces
@@ -162,14 +172,37 @@ def follow(
     waited = [place] if faces and place and not chosen else []  # where somebody is waited for, is looked as well
     places = [_place_of(face.box, size) for face in faces[: MOST_KEPT - len(waited)]]  # the largest come first
     kept = (*places, *waited) or (last.near if reading else ())
-    return seen, Followed(reading, place, kept, last.since + 1 if look and kept else 0)
+    return seen, Followed(reading, place, kept, last.since + 1 if look and kept else 0, outgrown)
+
+
+def _outgrown(faces: Sequence[Face], last: Box | None, since: float | None, at: float) -> float | None:
+    """Since when a face has been there that is OUTGROWN times as large as the one at `last`; None without one.
+
+    A frame that does not show the one at `last` says nothing.
+    """
+    chosen = main_face(faces, last)
+    if last is None or chosen is None or chosen.box.overlap(last) < SAME:
+        return since
+    if max(face.box.area for face in faces) < OUTGROWN * chosen.box.area:
+        return None
+    return at if since is None else since
 
 
 def _choice(
-    faces: Sequence[Face], last: Box | None, others: Sequence[Box], reading: Reading | None, at: float
+    faces: Sequence[Face],
+    last: Box | None,
+    others: Sequence[Box],
+    reading: Reading | None,
+    outgrown: float | None,
+    at: float,
 ) -> tuple[Face | None, bool]:
-    """The face to follow, and whether it is another one than before: that only when the one at `last` stays away."""
+    """The face to follow, and whether it is another one than before.
+
+    That only when the one at `last` stays away, or has been `outgrown` for GIVES_WAY.
+    """
     chosen = main_face(faces, last, others)
+    if chosen and outgrown is not None and at - outgrown >= GIVES_WAY:
+        return main_face(faces, None), True
     if chosen or not faces or (reading and at - reading.at < MISSED):
         return chosen, False
     return main_face(faces, None), True

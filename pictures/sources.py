@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import cv2
 
@@ -24,7 +25,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 OpenFrames = Callable[[str], Iterator[Frame]]
 
 WIDTH, HEIGHT, FPS = 640, 480, 30
-SLOWEST, FASTEST = 1, 60  # pictures a second of a film that is watched live
+SLOWEST, FASTEST = 1, 60  # pictures a second of what is watched live
+REOPENED = 0.2  # seconds at least between two openings of an address that has one picture each time
 JUMP = 10.0  # seconds between two frames of a film; more is a clock that was set
 READ_TIMEOUT = 3.0  # seconds without a picture before a source counts as lost
 PERMISSION = " May this terminal use it (System Settings, Privacy, Camera)?" if sys.platform == "darwin" else ""
@@ -91,7 +93,7 @@ def shown_once(source: str) -> Showing:
 
 def is_device(source: str) -> bool:
     """Whether a source names a camera of this machine."""
-    return source.isdecimal() or source.startswith("/dev/")
+    return source.isdecimal() or source.startswith(("/dev/video", "/dev/v4l/"))
 
 
 def is_url(source: str) -> bool:
@@ -182,9 +184,16 @@ def _url_frames(url: str) -> Iterator[Frame]:
 
 def _url_capture(url: str) -> tuple[cv2.VideoCapture, str]:
     """What plays a URL, and what to say when it stops."""
-    lost = f"no picture from {public_name(url)}: is the address right, and its server up?"
+    lost = f"no picture from {public_name(url)}: is the address right, and its server up?{_through_a_proxy(url)}"
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(READ_TIMEOUT * 1000)]
     return _opened(url, lost, cv2.CAP_FFMPEG, limits), lost
+
+
+def _through_a_proxy(url: str) -> str:
+    """What else may be wrong where FFmpeg goes through a proxy."""
+    parts = urlsplit(url)
+    asked = parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+    return f" A proxy is asked for it: NO_PROXY={parts.hostname} asks the camera itself." if asked else ""
 
 
 def _file_frames(path: Path) -> Iterator[Frame]:
@@ -211,7 +220,7 @@ def _film_frames(
     """A film in a loop, at its own speed: a fast one's frames in part, a slow one's each several times."""
     rate = _rate_of(capture) or FPS
     apart, times = math.ceil(rate / FASTEST), math.ceil(SLOWEST / rate)
-    ticks = _ticks(rate * times / apart)
+    ticks, opened = _ticks(rate * times / apart), time.monotonic()
     try:
         while True:
             more, frame = capture.read()
@@ -220,7 +229,8 @@ def _film_frames(
                 more, frame = capture.read()
             if not more:  # some containers and servers cannot go back
                 capture.release()
-                capture = reopened()
+                time.sleep(max(0.0, opened + REOPENED - time.monotonic()))
+                capture, opened = reopened(), time.monotonic()
                 more, frame = capture.read()
             if not more:
                 raise SourceError(unreadable)

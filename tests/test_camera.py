@@ -7,16 +7,18 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 
-from camera import Camera, TooManyViewersError
+from camera import SHORTEST, Camera, Snapshot, TooManyViewersError, Viewer
 from model.emotions import Emotion
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
-from pictures.sources import OpenFrames, SourceError
-from tests.conftest import FixedDetector, Source, StubRecognizer, eventually, grey_frame, stub_recognizer
+from pictures.sources import REOPENED, OpenFrames, SourceError, frames, is_device
+from tests.conftest import FixedDetector, Source, StubRecognizer, eventually, grey_frame, row_of, stub_recognizer
 from tests.test_pictures import decoded
 
 
@@ -213,6 +215,102 @@ def test_auto_turns_from_the_demo_to_a_camera_that_comes(
         there, free = ["0"], True
         assert eventually(lambda: (camera.snapshot.source, camera.snapshot.message) == ("0", ""), 20)
     camera.close()
+
+
+def test_nobody_has_the_mood_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When auto turns to a camera its reading begins anew: in front of it is nobody whom the demo showed."""
+    there: list[str] = []
+
+    def dark_or_light(name: str) -> Iterator[Frame]:
+        while name == "demo" or there:
+            yield grey_frame(200 if name == "demo" else 50)
+            time.sleep(0.02)
+
+    def by_light(faces: np.ndarray) -> np.ndarray:
+        return np.array([row_of(Emotion.HAPPY if face.mean() > 100 else Emotion.SAD) for face in faces])
+
+    monkeypatch.setattr("camera.devices", lambda: list(there))
+    camera = Camera("auto", StubRecognizer(FixedDetector(Box(9, 9, 90, 90)), by_light), open_frames=dark_or_light)
+    with camera.watch() as viewer:
+        assert next(s for s in viewer if s.reading and s.reading.emotion).reading.emotion is Emotion.HAPPY  # type: ignore[union-attr]
+        there.append("0")
+        moods = [s.reading.emotion for s in viewer_until(viewer, 20) if s.source == "0" and s.reading]
+    camera.close()
+    assert set(moods) == {Emotion.SAD}
+
+
+def viewer_until(viewer: Viewer, readings: int) -> Iterator[Snapshot]:
+    """What a viewer sees until the camera has been read so often."""
+    for snapshot in viewer:
+        yield snapshot
+        readings -= snapshot.source == "0" and snapshot.reading is not None
+        if not readings:
+            return
+
+
+def test_a_source_without_a_pace_is_slowed(source: Source) -> None:
+    """A camera of 240 pictures a second, or a stream that pushes, is shown at a film's pace; no picture is kept up."""
+    source.rate = 1000
+    camera = Camera("fake", stub_recognizer(), open_frames=source)
+    with camera.watch() as viewer:
+        live = [s for s, _ in zip((s for s in viewer if s.status == "live"), range(40), strict=False)]
+    camera.close()
+    apart = [b.taken_at - a.taken_at for a, b in pairwise(live) if b.taken_at > a.taken_at]
+    assert min(apart) >= SHORTEST
+
+
+@pytest.mark.parametrize(
+    ("source", "device"),
+    [("0", True), ("/dev/video2", True), ("/dev/v4l/by-id/usb-cam", True), ("/dev/shm/x.mp4", False), ("demo", False)],
+)
+def test_what_is_a_camera(source: str, device: bool) -> None:
+    """A number or a video device; a film in shared memory is a film."""
+    assert is_device(source) is device
+
+
+def test_a_snapshot_address_is_not_asked_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an address has one picture at a time, each costs a connection: some five a second."""
+    opened: list[float] = []
+
+    class Picture:
+        def __init__(self, *about: object) -> None:
+            opened.append(time.monotonic())
+            self.left = 1
+
+        def read(self) -> tuple[bool, Frame]:
+            self.left -= 1
+            return self.left == 0, grey_frame()
+
+        def get(self, what: int) -> float:
+            return 1.0 if what == cv2.CAP_PROP_FRAME_COUNT else 25.0
+
+        def set(self, what: int, value: float) -> bool:
+            return False
+
+        def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+            return True
+
+        def release(self) -> None: ...
+
+        def grab(self) -> bool:
+            return False
+
+    monkeypatch.setattr("pictures.sources.cv2.VideoCapture", Picture)
+    shown = frames("http://127.0.0.1:9/snapshot.jpg")
+    for _ in range(4):
+        next(shown)
+    assert min(b - a for a, b in pairwise(opened)) >= REOPENED * 0.99
+
+
+def test_a_camera_behind_a_proxy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg asks the proxy for a camera in the house; what helps is said, and not where none is asked."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for no_proxy, said in (("", True), ("127.0.0.1", False)):
+        monkeypatch.setenv("no_proxy", no_proxy)
+        with pytest.raises(SourceError) as error:
+            next(frames("http://127.0.0.1:9/video"))
+        assert ("NO_PROXY=127.0.0.1 asks the camera itself" in str(error.value)) is said
 
 
 def test_the_demo_goes_on_while_cameras_are_tried(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,17 @@ def test_a_faded_mood_gives_way_even_to_a_doubtful_one() -> None:
     assert watch([sure_of(Emotion.HAPPY)] * 20 + [doubtful] * 60)[-1].emotion is Emotion.SAD
 
 
+def test_an_unclear_face_does_not_flicker() -> None:
+    """Where all moods lie under the leaving level whoever is a little ahead has no better right than the one shown."""
+    noise = random.Random(7)
+    film = []
+    for _ in range(900):
+        shares = [1 + 0.3 * noise.random() for _ in EMOTIONS]
+        film.append(Prediction(tuple(share / sum(shares) for share in shares)))
+    readings = watch([sure_of(Emotion.HAPPY)] * 20 + film)
+    assert {r.emotion for r in readings} == {Emotion.HAPPY}
+
+
 def test_a_noisy_face_does_not_flicker() -> None:
     """Raw labels that change all the time leave the mood shown alone."""
     noise = random.Random(7)

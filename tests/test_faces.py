@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import cv2
@@ -128,6 +128,35 @@ def test_following_is_a_look_around_the_last_face() -> None:
     shown = [bool(tracker.detect(grey_frame())) for _ in range(62)]
     assert shown == [False] + [True] * 61
     assert 4 <= scripted.scans <= 7
+
+
+class Room:
+    """Finds who is there by frame number, near the boxes that it is given as a real detector does."""
+
+    def __init__(self, people: dict[Box, Callable[[int], bool]]) -> None:
+        self.people, self.number, self.scans = people, -1, 0
+
+    def detect(self, frame: Frame, near: Sequence[Box] = ()) -> list[Box]:
+        self.number += 1
+        there = [box for box, is_there in self.people.items() if is_there(self.number)]
+        if near and all(any(box.overlap(one) > 0.3 for one in there) for box in near):
+            return [one for one in there if any(box.overlap(one) > 0.3 for box in near)]
+        self.scans += 1
+        return there
+
+
+def test_who_comes_second_is_seen() -> None:
+    """A newcomer is found by the scans only, and needs two sightings in three frames; so does one who looked aside."""
+    first, second = Box(50, 100, 80, 80), Box(300, 100, 80, 80)
+    room = Room({first: lambda n: True, second: lambda n: 20 <= n < 60 or n >= 80})
+    tracker = FaceTracker(room)
+    shown = [len(tracker.detect(grey_frame())) for _ in range(120)]
+    late = FaceTracker.SCAN_EVERY + FaceTracker.CONFIRM
+    assert set(shown[1:20]) == {1}
+    assert set(shown[20 + late : 60]) == {2}
+    assert set(shown[60 + FaceTracker.MEMORY : 80]) == {1}
+    assert set(shown[80 + late :]) == {2}
+    assert room.scans < 20
 
 
 def test_a_tilt_is_kept_and_steadied() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 RUNTIME = {
     "model.emotions": (set(), set()),
     "model.faces": ({"model.emotions"}, {"cv2", "numpy"}),
-    "model.demo": ({"model.emotions"}, {"cv2", "numpy"}),
+    "model.demo": ({"model.emotions", "model.litert"}, {"cv2", "numpy"}),
     "model.litert": (set(), {"numpy", "ai_edge_litert"}),
     "model.detector": ({"model.faces", "model.litert"}, {"cv2", "numpy"}),
     "model.recognizer": ({"model.detector", "model.emotions", "model.faces", "model.litert"}, {"numpy", "keras"}),
@@ -173,7 +173,7 @@ RUNTIME = {
     ),
     "web.readings": ({"pictures.following", "web.settings"}, {"flask", "itsdangerous"}),
     "web.own_spotify": (
-        {"model.emotions", "songs.player", "web.pages", "web.safety", "web.services"},
+        {"model.emotions", "songs.player", "songs.spotify", "web.pages", "web.safety", "web.services"},
         {"flask"},
     ),
     "app": (

@@ -25,7 +25,7 @@ from model.demo import demo_frame
 from model.emotions import EMOTIONS, Emotion, Prediction, Smoothing, blend
 from model.faces import Box, Frame
 from model.recognizer import Recognizer
-from pictures.following import LOOK_EVERY, Followed, follow
+from pictures.following import LOOK_EVERY, Followed, Follower, follow
 from pictures.stills import PictureError, decode_image, decode_still, read_header
 from songs.catalog import Catalog
 from tests.conftest import ROOT, FixedClassifier, FixedDetector, StubRecognizer, eventually, grey_frame, parsed, row_of
@@ -482,6 +482,51 @@ def test_a_visitor_s_face_that_is_missed_once_stays_chosen() -> None:
     assert mine in detector.near[3]
     assert followed.reading
     assert followed.reading.songs == "happy"
+
+
+@pytest.mark.parametrize("visitor", [True, False])
+def test_who_sits_down_in_front_of_a_poster_is_read(visitor: bool) -> None:
+    """A face three times as large takes over once it has stayed for three seconds; one that passes by does not.
+
+    In a visitor's pictures and before the site's camera.
+    """
+    poster, person, frame = Box(10, 10, 50, 50), Box(120, 60, 120, 120), grey_frame(size=(240, 320))
+    moods = {poster: Emotion.HAPPY, person: Emotion.SAD}
+    followed, follower, seen = Followed(), Follower(Smoothing()), []
+    for i in range(48):
+        boxes = [poster] if i < 5 or 8 <= i < 12 else [person, poster]
+        recognizer = Recognizer(Memory(*boxes), Listed(*(moods[box] for box in boxes)))
+        if visitor:
+            _, followed = follow(
+                recognizer, frame, Followed.unpacked(followed.packed()) if i else followed, i, Smoothing()
+            )
+            seen.append(followed.reading)
+        else:
+            follower.follow(recognizer.recognize(frame), i)
+            seen.append(follower.reading)
+    assert [str(reading and reading.prediction.emotion) for reading in seen[:15]] == ["happy"] * 15
+    assert {str(reading and reading.prediction.emotion) for reading in seen[15:]} == {"sad"}
+
+
+def test_pictures_far_apart_are_looked_at_whole() -> None:
+    """A newcomer is not ten pictures away where these come a second apart: on a slow line, on a crowded site."""
+    detector, followed = Memory(Box(100, 60, 80, 80)), Followed()
+    recognizer = Recognizer(detector, FixedClassifier())
+    for at in (10.0, 10.5, 11.0, 12.5, 12.7):
+        _, followed = follow(recognizer, grey_frame(size=(240, 320)), followed, at, Smoothing())
+    assert [bool(near) for near in detector.near] == [False, True, True, False, True]
+
+
+def test_a_clock_that_was_set_back_freezes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading from later than now begins anew; one that another machine has dated a little ahead goes on."""
+    client, now = site()[0].test_client(), time.time()
+    happy = cookie_of(post(client, picture())).partition(";")[0]
+    sad = site(reads=FixedClassifier(Emotion.SAD))[0].test_client(use_cookies=False)
+    moods = []
+    for back in (2, 40):
+        monkeypatch.setattr("time.time", lambda back=back: now - back)
+        moods.append(post(sad, picture(), headers={"Cookie": happy}).json["reading"]["emotion"])
+    assert moods == ["happy", "sad"]
 
 
 @pytest.mark.parametrize("blurred", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import sys
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pictures.following import Followed
 
 READING = "visage_reading"
-OLDEST = 60.0  # seconds, and so far may the clocks of two machines differ
+OLDEST = 60.0  # seconds
+AHEAD = 5.0  # seconds that the clock of another machine of this site may be ahead; else this one's was set back
 
 
 def unpacked(text: str | None) -> Followed:
@@ -33,9 +35,10 @@ def unpacked(text: str | None) -> Followed:
         followed = Followed.unpacked(_signer().loads(text))
     except BadSignature as error:
         raise ValueError("not signed here") from error
-    if followed.reading is None or abs(time.time() - followed.reading.at) > _oldest():
+    age = time.time() - followed.reading.at if followed.reading else math.inf
+    if abs(age) > _oldest():
         raise ValueError("too old")
-    return followed
+    return followed if age > -AHEAD else Followed()
 
 
 def keep(response: Response, now: Followed) -> None:
