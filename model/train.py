@@ -13,8 +13,10 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -366,13 +368,15 @@ def chosen_settings(chosen: argparse.Namespace, kind: Any) -> Any:
 
 
 def check(settings: Any) -> None:
-    """SystemExit unless counts are at least one, no number is negative, and none is above its MOST."""
+    """SystemExit unless counts are at least one, no number is negative or above its MOST, and widths are even."""
     for name, value in vars(settings).items():
         least = int(isinstance(value, int) and name not in MAY_BE_NONE)
         most = MOST.get(name, sys.float_info.max)
         if isinstance(value, int | float) and not least <= value <= most:
             wanted = f"{least} to {most}" if name in MOST else f"{least} or more"
             raise SystemExit(f"--{name.replace('_', '-')} is {value}: choose {wanted}")
+    if any(width < 2 or width % 2 for width in settings.widths):  # see model.mirror
+        raise SystemExit(f"--widths is {','.join(map(str, settings.widths))}: choose even numbers, 2 or more")
 
 
 def begin(run: Run, settings: Any, resume: bool, **files: Path | None) -> int:
@@ -436,12 +440,28 @@ def distribute() -> int:
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
-    """A flag for each setting of a number or a name."""
+    """A flag for each setting: of a number, of a name, or of several whole numbers with commas between."""
     for field in fields(settings):
-        if isinstance(field.default, int | float | str):
-            flag, choices = "--" + field.name.replace("_", "-"), CHOICES.get(field.name)
-            kind = type(field.default)
-            parser.add_argument(flag, type=kind, choices=choices, default=field.default, help="(%(default)s)")
+        flag, choices = "--" + field.name.replace("_", "-"), CHOICES.get(field.name)
+        kind: Callable[[str], Any] = type(field.default)
+        default = field.default
+        if isinstance(default, tuple):
+            kind, default = as_many_as(default), ",".join(map(str, default))
+        parser.add_argument(flag, type=kind, choices=choices, default=default, help="(%(default)s)")
+
+
+def as_many_as(numbers: tuple[int, ...]) -> Callable[[str], tuple[int, ...]]:
+    """What reads a text of as many whole numbers, commas between, as these: the networks have fixed depths."""
+
+    def read(text: str) -> tuple[int, ...]:
+        if not re.fullmatch(rf"[0-9]+(,[0-9]+){{{len(numbers) - 1}}}", text):
+            example = ",".join(map(str, numbers))
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {len(numbers)} whole numbers with commas between, such as {example}"
+            )
+        return tuple(map(int, text.split(",")))
+
+    return read
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -68,7 +68,7 @@ def _label(picture: Frame, text: str, x: int, y: int) -> None:
     across, down = (round(pixels * max(1.0, scale)) for pixels in (7, 5))  # around the text
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, stroke)
     top = y - height - below - 2 * down
-    top = top if top >= 0 else y
+    top = top if top >= 0 else max(y, 0)
     left = max(0, min(x, picture.shape[1] - width - 2 * across))
     corner = left + width + 2 * across, top + height + below + 2 * down
     cv2.rectangle(picture, (left, top), corner, INK, cv2.FILLED)

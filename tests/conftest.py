@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ import pytest
 from bs4 import BeautifulSoup
 from flask import Flask
 from flask.testing import FlaskClient
+from tqdm import tqdm
 
 from app import create_app
 from camera import Camera
@@ -43,7 +48,11 @@ QUIET = (
 DEFAULTS = {f"{PREFIX}{setting.name}": str(setting.default) for setting in SETTINGS}
 
 # What a person has set for their own site is not what the tests, and the sites that they start, are to find.
+for _name in [name for name in os.environ if name.startswith((PREFIX, "SPOTI"))]:
+    del os.environ[_name]
 os.environ.update({name: DEFAULTS.get(name, "") for name in dotenv_values(ROOT / ".env") if name})
+os.environ.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))  # of the tests' own servers
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before TensorFlow is loaded: what is trained here fits a processor
 
 
 def row_of(emotion: Emotion, share: float = 0.9) -> list[float]:
@@ -53,9 +62,20 @@ def row_of(emotion: Emotion, share: float = 0.9) -> list[float]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free, and none of those that the system gives to whoever asks for any."""
+    chance = random.SystemRandom()  # trainings seed the other one
+    while True:
+        port = chance.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def command(module: ModuleType, *arguments: object) -> None:
+    """A command in this process, since each new one loads TensorFlow anew; what that warns of is not ours to mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module.main([str(argument) for argument in arguments])
 
 
 def track_id(n: int) -> str:
@@ -189,6 +209,14 @@ def processes_hear_signals() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_monitor() -> Iterator[None]:
+    """Progress bars start a thread that never ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tqdm, "monitor_interval", 0)
+        yield
 
 
 @pytest.fixture(autouse=True)

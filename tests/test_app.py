@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from app import create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from songs.catalog import Catalog, Playlist
-from tests.conftest import ROOT, Source, eventually, parsed
+from tests.conftest import ROOT, Source, eventually, parsed, stub_recognizer
 from web.services import Services
 
 
@@ -232,14 +233,19 @@ def test_past_the_cap_is_a_503_with_a_message(client: FlaskClient) -> None:
         stream.close()
 
 
-def test_pause_releases_the_camera(client: FlaskClient, source: Source) -> None:
-    """POST /pause after the stream is gone releases the device; GET is refused."""
-    stream = client.get("/video_feed", buffered=False)
-    next(iter(stream.response))
-    stream.close()
-    assert client.post("/pause").status_code == 204
-    assert eventually(lambda: source.open == 0)
-    assert client.get("/pause").status_code == 405
+def test_pause_releases_the_camera(source: Source) -> None:
+    """POST /pause after the stream is gone releases a device that is kept for long after a viewer; GET is refused."""
+    with closing(Camera("fake", stub_recognizer(), idle_seconds=600, open_frames=source)) as camera:
+        client = create_app({}, Services(camera.recognizer, camera, Catalog(ROOT / "songs"))).test_client()
+        stream = client.get("/video_feed", buffered=False)
+        chunks = iter(stream.response)
+        next(chunks)
+        next(chunks)  # the first is no picture
+        assert source.open == 1
+        stream.close()
+        assert client.post("/pause").status_code == 204
+        assert eventually(lambda: source.open == 0)
+        assert client.get("/pause").status_code == 405
 
 
 # -- health

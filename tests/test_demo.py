@@ -13,7 +13,7 @@ from model.demo import ATLAS, LOOP_SECONDS, ORDER, SECONDS_EACH, DemoError, demo
 from model.detector import NetworkDetector
 from model.emotions import EMOTIONS, Emotion
 from model.faces import to_grey
-from model.recognizer import WeightsError, load_recognizer
+from model.recognizer import load_recognizer
 
 STEPS = np.arange(0.0, LOOP_SECONDS, 0.5)
 
@@ -104,10 +104,7 @@ def test_missing_or_broken_faces_say_what_to_do(tmp_path: Path, content: bytes |
 
 def test_the_network_reads_the_faces() -> None:
     """The shipped network reads at least five of the seven faces as what they mean, for most of their time."""
-    try:
-        recognizer = load_recognizer()
-    except (WeightsError, ImportError) as error:
-        pytest.skip(f"no shipped network to read with: {error}")
+    recognizer = load_recognizer()
     read = {emotion: [] for emotion in EMOTIONS}
     for turn in range(len(ORDER)):
         for t in np.arange(0.5, SECONDS_EACH - demo.BLEND_SECONDS, 1.0) + turn * SECONDS_EACH:

@@ -26,7 +26,7 @@ import cv2
 import pytest
 
 from model.demo import demo_frame
-from tests.conftest import ROOT, eventually, free_port
+from tests.conftest import ROOT, eventually, free_port, grey_frame
 from tests.test_site import Site, running
 
 DEPLOY = ROOT / "deploy"
@@ -70,6 +70,7 @@ def configuration(folder: Path, ports: dict[str, int], more: dict[str, str]) -> 
         "listen 443 ssl http2;": f"listen 127.0.0.1:{ports['front']} ssl http2;",
         "/etc/visage-fm/tls": str(folder),
         "/var/log/nginx": str(folder),
+        "    add_header Strict": "    add_header X-Upstream $upstream_addr always;\n    add_header Strict",
         **more,
     }
     for old, new in changes.items():
@@ -134,6 +135,7 @@ def _is_up(front: Front) -> bool:
 
 
 FACE = bytes(cv2.imencode(".jpg", cv2.resize(demo_frame(3.0), (320, 240)))[1])
+NOBODY = bytes(cv2.imencode(".jpg", grey_frame(size=(240, 320)))[1])
 JPEG = {"Content_Type": "image/jpeg"}
 
 
@@ -149,16 +151,19 @@ def test_the_site_is_reached_by_its_name_over_https_alone(front: Front) -> None:
     assert front.ask("GET", "/", Host="evil.example")[0] == 400
 
 
-def test_a_reading_goes_from_one_machine_to_the_other(front: Front) -> None:
+def test_a_reading_goes_from_one_machine_to_the_other(front: Front, sites: list[Site]) -> None:
     """The two take turns; the cookie is for https, and each carries on what the other has begun."""
     status, headers, body = front.ask("POST", "/recognize", FACE, **JPEG)
     assert (status, json.loads(body)["reading"]["emotion"]) == (200, json.loads(body)["faces"][0]["emotion"])
     cookie = headers["Set-Cookie"]
     assert "Secure" in cookie
-    for _ in range(6):
-        status, headers, _ = front.ask("POST", "/recognize", FACE, Cookie=cookie.partition(";")[0], **JPEG)
+    machines, mood = {headers["X-Upstream"]}, json.loads(body)["reading"]["emotion"]
+    for picture in (NOBODY, FACE, FACE) * 2:
+        status, headers, body = front.ask("POST", "/recognize", picture, Cookie=cookie.partition(";")[0], **JPEG)
         cookie = headers["Set-Cookie"]
-        assert status == 200
+        machines.add(headers["X-Upstream"])
+        assert (status, json.loads(body)["reading"]["emotion"]) == (200, mood)
+    assert machines == {f"127.0.0.1:{site.port}" for site in sites}
 
 
 @dataclass
@@ -211,7 +216,7 @@ def test_a_killed_machine_costs_a_visitor_one_frame_at_most(front: Front, sites:
 
 
 def test_what_pages_ask_all_the_time_is_not_logged(front: Front) -> None:
-    """A line for each picture would fill a disk; a line for each page says who came, one for each refusal why."""
+    """A line for each picture would fill a disk; a line for each page says who came."""
 
     def count(path: str) -> int:
         return front.log.read_text().count(f" {path} ")
@@ -224,15 +229,17 @@ def test_what_pages_ask_all_the_time_is_not_logged(front: Front) -> None:
 
 
 def test_too_much_from_one_address_is_refused_in_words(front: Front) -> None:
-    """Pictures: 429 with Retry-After; a photo of more than 15 MB: 413; both in JSON, as the site itself would."""
+    """Pictures: 429 with Retry-After; a photo of more than 15 MB: 413; in JSON, as the site would, and in the log."""
     with closing(front.connection()) as line:
         answers = [answer_of(line, "POST", "/recognize?still=1", b"x", JPEG) for _ in range(300)]
-    refused = [(headers, body) for code, headers, body in answers if code == 429]
+    refused = [(headers, body) for code, headers, body in answers if code == 429 and "X-Upstream" not in headers]
     assert refused
     assert refused[0][0]["Retry-After"] == "1"
     assert "try again" in json.loads(refused[0][1])["error"]
     status, _, body = front.ask("POST", "/photo", b"", Content_Length=str(16 * 2**20), **JPEG)
     assert (status, "15 MB" in json.loads(body)["error"]) == (413, True)
+    lines = {" POST /recognize 429 ": len(refused), " POST /photo 413 ": 1}
+    assert eventually(lambda: {line: front.log.read_text().count(line) for line in lines} == lines)
 
 
 def test_the_camera_needs_the_token_and_comes_without_delay(front: Front) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import keras
 import numpy as np
 import pytest
-from tqdm import tqdm
 
 from model import detector_motion, evaluate_detector, export_detector, mine_detector, train_detector
 from model.demo import demo_frame
@@ -31,7 +29,7 @@ from model.faces import Box, Frame
 from model.fer2013 import FaceSet
 from model.litert import WEIGHTS, WeightsError
 from model.mine_detector import SCALES, TURNS, mined, missed
-from tests.conftest import ROOT, grey_frame
+from tests.conftest import ROOT, command, grey_frame
 from tests.test_training import killed, refused, run
 
 HEADER = "file,x,y,w,h,ignore"
@@ -642,22 +640,8 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
 # -- the commands
 
 
-TINY = ("--epochs", 2, "--scenes", 16, "--batch", 8, "--side", 64)
-
-
-def command(module: ModuleType, *arguments: object) -> None:
-    """A command in this process, since each new one loads TensorFlow anew; what that warns of is not ours to mend."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module.main([str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_monitor() -> Iterator[None]:
-    """Progress bars start a thread that never ends."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tqdm, "monitor_interval", 0)
-        yield
+SMALL = ("--widths", "8,8,16,16,16", "--blocks", "0,1,0,0", "--merged", 16)
+TINY = ("--epochs", 2, "--scenes", 16, "--batch", 8, "--side", 64, *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -672,8 +656,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(trained: Path, folder: Pa
     """Killed after an epoch and resumed, the training ends with the same figures."""
     out = tmp_path / "broken"
     assert killed("model.train_detector", "--data", folder, "--out", out, *TINY) == 9
-    resumed = run("model.train_detector", "--data", folder, "--out", out, "--resume", *TINY)
-    assert resumed.returncode == 0, resumed.stderr
+    command(train_detector, "--data", folder, "--out", out, "--resume", *TINY)
     whole, broken = ((place / "log.csv").read_text().splitlines()[-1].split(",") for place in (trained, out))
     assert [float(x) for x in broken] == pytest.approx([float(x) for x in whole], rel=1e-4)
 
@@ -728,7 +711,8 @@ def test_export_and_evaluation_of_a_run(trained: Path, folder: Path, tmp_path: P
     done = run("model.evaluate_detector", "--data", folder, "--weights", out, "--json")
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)
-    assert {"recall", "recall_96", "precision", "false_per_100", "ms_per_frame", "n_faces"} <= measured.keys()
+    promised = {"recall", "recall_96", "precision", "false_per_100", "ms_per_frame", "n_faces", "n_pictures"}
+    assert measured.keys() == promised
     assert measured["n_faces"] == 4
     assert 0 < measured["ms_per_frame"] < 1000
 
@@ -790,8 +774,19 @@ def test_the_shipped_detector_meets_its_floor() -> None:
 
 
 def test_the_figures_people_read_are_the_cards() -> None:
-    """The model card's recall and false faces are those beside the weights."""
-    validation = json.loads((WEIGHTS / "detector.json").read_text())["validation"]
+    """The model card's thresholds and figures, of the pictures as given and of each version, are detector.json's."""
+    card = json.loads((WEIGHTS / "detector.json").read_text())
     text = (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")
-    assert f"recall {validation['recall']:.3f}" in text
-    assert f"false a hundred pictures {validation['false_per_100']:.1f}" in text
+    whole = "pictures {n_pictures}   faces {n_faces}   recall (.+)   from 96 px (.+)   precision (.+)   false a hundred"
+    rows = {whole.format(**card["validation"]) + " pictures ([.\\d]+)": card["validation"]}
+    rows |= {re.escape(name) + f" +{one['n_faces']}" + 4 * " +([.\\d]+)": one for name, one in card["versions"].items()}
+    for row, ours in rows.items():
+        found = re.search(f"^{row}", text, re.MULTILINE)
+        assert found, row
+        *shares, false = map(float, found.groups())
+        assert shares == pytest.approx([ours[name] for name in ("recall", "recall_96", "precision")], abs=6e-4)
+        assert false == pytest.approx(ours["false_per_100"], abs=0.06)
+    said = " ".join(text.split())
+    assert f"a hundred validation pictures: {card['threshold']}." in said
+    assert f"new in a film needs {card['film_threshold']} in" in said
+    assert f" {card['film_threshold_far']} when it is far" in said

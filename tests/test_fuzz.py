@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -18,11 +19,12 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from app import create_app
+from camera import Camera
 from model.emotions import Emotion
 from model.faces import Box
 from pictures.stills import PictureError, decode_still, read_header
 from songs.catalog import Catalog
-from tests.conftest import ROOT, grey_frame, stub_recognizer
+from tests.conftest import ROOT, Source, grey_frame, stub_recognizer
 from web.readings import READING
 from web.services import Services
 from web.uploads import KINDS
@@ -64,9 +66,12 @@ TYPES = st.one_of(st.sampled_from([*KINDS, "multipart/form-data; boundary=x", "m
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[FlaskClient]:
-    services = Services(stub_recognizer(Box(4, 4, 16, 16), emotion=Emotion.SAD), None, Catalog(ROOT / "songs"))
-    app = create_app({"SECRET_KEY": "k" * 40, "RATE": 0}, services)
-    return app.test_client(use_cookies=False)
+    """A site in a network, whose camera is shown to who knows the token: here to nobody."""
+    recognizer = stub_recognizer(Box(4, 4, 16, 16), emotion=Emotion.SAD)
+    with closing(Camera("fake", recognizer, open_frames=Source())) as camera:
+        config = {"SECRET_KEY": "k" * 40, "RATE": 0, "HOST": "0.0.0.0", "TOKEN": "open-sesame-1234"}
+        app = create_app(config, Services(recognizer, camera, Catalog(ROOT / "songs")))
+        yield app.test_client(use_cookies=False)
 
 
 def check(answer: TestResponse) -> None:

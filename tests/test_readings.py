@@ -27,12 +27,12 @@ def test_a_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
 
 
 def test_processes_that_start_at_once_agree_on_a_key(tmp_path: Path) -> None:
-    """Eight processes without a key come out with the same one."""
+    """Four processes without a key come out with the same one."""
     script = "import os; from web.readings import signing_key; print(signing_key(os.environ))"
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     started = [
         subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(8)
+        for _ in range(4)
     ]
     keys = {process.communicate(timeout=60)[0] for process in started}
     assert len(keys) == 1

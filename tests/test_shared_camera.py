@@ -241,8 +241,10 @@ def pictures(viewer: socket.socket, count: int) -> None:
 
 
 def test_visitors_are_shared_out(two: Site) -> None:
-    """Of connections that come at once no worker gets all, once both have started."""
+    """Of twelve connections that come at once each worker gets nearly half, on average, once both have started."""
     assert eventually(lambda: all(_shared_out(two)), 20)
+    fewest = [min(_shared_out(two)) for _ in range(27)]
+    assert sum(fewest) / len(fewest) > 4.5, fewest
 
 
 def _shared_out(site: Site) -> list[int]:
@@ -351,18 +353,23 @@ def _takes_a_line(client: socket.socket) -> bool:
 
 
 def test_a_request_that_came_whole_is_answered_however_long_that_takes() -> None:
-    """A playlist whose features a service is slow to give: the page comes in the end."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
-        running(
-            VISAGE_SOURCE="none",
-            VISAGE_STALL="1",
-            VISAGE_LOOKUP=f"http://127.0.0.1:{silent.getsockname()[1]}",
-        ) as site,
-    ):
-        form = b"lookup=yes&songs=https://open.spotify.com/track/0snQkGI5qnAmohLE7jTsTn"
-        with urllib.request.urlopen(f"{site.address}/split", form, timeout=30) as answer:
-            assert b"cannot be reached" in answer.read()
+    """A playlist that a service keeps for longer than a request may be unfinished: the page comes in the end."""
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        lookup = f"http://127.0.0.1:{slow.getsockname()[1]}"
+        hanging_up = threading.Thread(target=_hang_up, args=(slow,), daemon=True)
+        with running(VISAGE_SOURCE="none", VISAGE_STALL="1", VISAGE_LOOKUP=lookup) as site:
+            hanging_up.start()
+            form = b"lookup=yes&songs=https://open.spotify.com/track/0snQkGI5qnAmohLE7jTsTn"
+            with urllib.request.urlopen(f"{site.address}/split", form, timeout=30) as answer:
+                assert b"cannot be reached" in answer.read()
+            hanging_up.join()
+
+
+def _hang_up(server: socket.socket) -> None:
+    """On who asks, seven seconds later; six are the limit of a request that has not come whole."""
+    line, _ = server.accept()
+    with line:
+        time.sleep(7)
 
 
 # -- what the terminal is told

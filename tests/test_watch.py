@@ -734,7 +734,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def address(tmp_path: Path) -> Iterator[str]:
     Server.clip = write_clip(tmp_path / "served.avi", *[LIGHT] * 50).read_bytes()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -781,9 +781,9 @@ def test_as_people_run_it(tmp_path: Path) -> None:
     assert len(seen["songs"]) == 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_live_source_with_its_film_saved(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C, or a supervisor's wish, is exit code 130 (143), no traceback, and a film that plays."""
+    """Ctrl-C, a supervisor's wish, a closed terminal: exit code 130 (143, 129), no traceback, and a film that plays."""
     target = tmp_path / "out.mp4"
     code, said, complaints = stopped("demo", "--json", "--every", 0.1, "--save", target, after=3, by=[number])
     assert [json.loads(line)["source"] for line in said.splitlines()] == ["demo"] * 3
