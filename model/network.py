@@ -16,6 +16,8 @@ FACE_SIZE = 48
 WIDTHS = (32, 64, 128, 256)
 BLOCKS = (1, 2, 1)  # at each width after the first
 DROPOUT = 0.3
+SPREAD = 50.0  # grey levels, a standard deviation: what a picture with less is stretched to
+MOST_GAIN = 4.0
 
 
 def build_network(
@@ -31,7 +33,7 @@ def build_network(
     identity and the average as the plain one, so a deeper network can begin where another ended.
     """
     pixels = keras.Input((FACE_SIZE, FACE_SIZE, 1), name="pixels")
-    x = layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
+    x = layers.Rescaling(1 / 127.5, offset=-1.0)(_stretched(pixels))
     x = _convolve(x, widths[0], "first")
     for stage, (width, count) in enumerate(zip(widths[1:], blocks, strict=True), start=1):
         x = _convolve(x, width, f"stage_{stage}", strides=2)
@@ -59,6 +61,19 @@ def with_probabilities(network: keras.Model, temperature: float = 1.0) -> keras.
     """
     scaled = layers.Rescaling(1 / temperature, name="temperature")(network.output)
     return keras.Model(network.input, layers.Softmax(name="probabilities")(scaled), name="emotions")
+
+
+def _stretched(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    """Dark and flat pictures with the contrast, around the middle grey, that others have; clear ones as they are.
+
+    Between the two there is no step, for somebody who moves in front of a lamp would see the mood jump at it.
+    """
+    ops, sides = keras.ops, (1, 2, 3)
+    mean = ops.mean(pixels, axis=sides, keepdims=True)
+    spread = ops.sqrt(ops.mean(ops.square(pixels - mean), axis=sides, keepdims=True))
+    gain = ops.maximum(SPREAD / ops.maximum(spread, SPREAD / MOST_GAIN), 1.0)
+    centre = mean + (127.5 - mean) * ops.minimum(gain - 1.0, 1.0)
+    return ops.clip((pixels - mean) * gain + centre, 0.0, 255.0)
 
 
 def _convolve(
