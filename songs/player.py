@@ -28,8 +28,10 @@ if sys.platform != "win32":
 
 from songs.catalog import Playlist
 from songs.spotify import (
+    LOGIN_LASTS,
     ListError,
     LoginEndedError,
+    PassingError,
     Settings,
     SyncError,
     TokenRefusedError,
@@ -46,8 +48,9 @@ from songs.spotify import (
 
 SCOPES = "user-read-playback-state user-modify-playback-state playlist-modify-private"
 LOGIN_TAKES = 600  # seconds that Spotify's answer to a login is waited for
-LOGIN_LASTS = 180 * 24 * 3600  # seconds; Spotify ends each login then
+SHORT_WAIT = 3.0  # seconds that a person in front of a page waits out
 MOST_LOGINS = 50  # begun at once; only five people can have one
+MOST_SONGS = 100  # that are sent to a device at once
 
 REFUSALS = {
     "NO_ACTIVE_DEVICE": (
@@ -175,16 +178,20 @@ class Listeners:
 
     # -- what they do
 
-    def state(self, secret: str) -> dict[str, Any]:
-        """Whether this browser is logged in; if so its devices, or why there are none, and what `check` wants."""
-        devices: list[dict[str, Any]] = []
+    def state(self, secret: str, with_devices: bool = False) -> dict[str, Any]:
+        """Whether this browser is logged in, and what `check` wants.
+
+        Spotify hears of it only `with_devices`: these, or why there are none; without, None.
+        """
+        devices: list[dict[str, Any]] | None = None
         words = ""
         try:
-            devices = self._devices(secret) if self._knows(secret) else []
+            devices = self._devices(secret) if with_devices and self._knows(secret) else None
         except PlayerError as error:
-            words = error.description
-        known = self._knows(secret)
-        return {"logged_in": known, "devices": devices, "told": words} | ({"csrf": self._csrf(secret)} if known else {})
+            devices, words = [], error.description
+        if not self._knows(secret):
+            return {"logged_in": False, "devices": [], "told": words}
+        return {"logged_in": True, "devices": devices, "told": words, "csrf": self._csrf(secret)}
 
     def _devices(self, secret: str) -> list[dict[str, Any]]:
         """Where this person can hear a song."""
@@ -195,11 +202,28 @@ class Listeners:
             if device.get("id") and not device.get("is_restricted")
         ]
 
-    def play(self, secret: str, song: Any, device: Any) -> dict[str, Any]:
-        """Play a song on a device, or with None on the active one. Raises PlayerError."""
-        if not re.fullmatch(r"[0-9A-Za-z]{22}", str(song)) or not re.fullmatch(r"[\w-]{1,80}", str(device)):
-            raise PlayerError("That is no song or no device of Spotify's.", 400)
-        return self._ask(secret, lambda spotify: spotify.start_playback(device, uris=[f"spotify:track:{song}"]))
+    def play(self, secret: str, songs: Any, device: Any) -> dict[str, Any]:
+        """Play songs one after the other on a device, or with None on the active one. Raises PlayerError."""
+        there = _device(device)
+        if not isinstance(songs, list) or not 0 < len(songs) <= MOST_SONGS or not all(map(_is_song, songs)):
+            raise PlayerError("Those are no songs of Spotify's.", 400)
+        uris = [f"spotify:track:{song}" for song in songs]
+        return self._ask(secret, lambda spotify: spotify.start_playback(there, uris=uris))
+
+    def pause(self, secret: str, device: Any) -> dict[str, Any]:
+        """Silence on a device, or with None on the active one, until `resume`. Raises PlayerError."""
+        there = _device(device)
+        return self._ask(secret, lambda spotify: spotify.pause_playback(there))
+
+    def resume(self, secret: str, device: Any) -> dict[str, Any]:
+        """Go on with what was paused. Raises PlayerError."""
+        there = _device(device)
+        return self._ask(secret, lambda spotify: spotify.start_playback(there))
+
+    def playing(self, secret: str) -> dict[str, Any]:
+        """The song that a device of theirs is at, under the id that it was sent with. Raises PlayerError."""
+        item = self._ask(secret, lambda spotify: spotify.current_playback()).get("item") or {}
+        return {"song": (item.get("linked_from") or item).get("id")}
 
     def save(self, secret: str, playlist: Playlist) -> dict[str, Any]:
         """A new private playlist with a mood's songs: its name and address, and how many Spotify took.
@@ -218,7 +242,16 @@ class Listeners:
         taken: list[str] = []
 
         def add(uris: list[str]) -> None:
-            self._answer(secret, lambda spotify: spotify.playlist_add_items(made, uris))
+            def job(spotify: Any) -> Any:
+                return spotify.playlist_add_items(made, uris)
+
+            try:
+                self._answer(secret, job)
+            except PassingError as error:  # a limit comes before the deed, so nothing is added twice
+                if error.wait is None or error.wait > SHORT_WAIT:
+                    raise
+                time.sleep(error.wait)
+                self._answer(secret, job)
             taken.extend(uris)
 
         try:
@@ -251,6 +284,16 @@ class Listeners:
             return connect(replace(self._settings, token_cache=self._file(secret)), answer_of)
 
 
+def _is_song(song: Any) -> bool:
+    return isinstance(song, str) and re.fullmatch(r"[0-9A-Za-z]{22}", song) is not None
+
+
+def _device(device: Any) -> str | None:
+    if device is None or (isinstance(device, str) and re.fullmatch(r"[\w-]{1,80}", device)):
+        return device
+    raise PlayerError("That is no device of Spotify's.", 400)
+
+
 def _age(file: Path) -> float:
     """Seconds since it was written; 0 if somebody deletes it at this moment."""
     try:
@@ -266,8 +309,10 @@ def attempt(job: Callable[[Any], Any], spotify: Any) -> Any:
     except spotipy.SpotifyException as error:
         if error.reason in REFUSALS:
             raise PlayerError(REFUSALS[error.reason], 409) from None
-        if error.http_status == 404 and "evice" in error.msg:
+        if error.http_status == 404 and "evice" in error.msg.partition(":\n ")[2]:  # not in the address asked
             raise PlayerError("That device is gone. Open Spotify on it, or choose another one.", 409) from None
+        if error.http_status == 403 and "estriction violated" in error.msg:
+            raise PlayerError("That device cannot do this now: perhaps it does so already.", 409) from None
         raise
 
 

@@ -2,7 +2,7 @@
 // a time; what it answers is drawn over the mirror.
 
 import { named, percent, place } from "./mood.js";
-import { $, NO_ANSWER, Refusal, request, sleep } from "./site.js";
+import { $, NO_ANSWER, Refusal, request, sleep, write } from "./site.js";
 
 const AREA = 320 * 240; // pixels of a picture that is sent, whatever its shape
 const QUALITY = 0.8;
@@ -10,6 +10,7 @@ const FASTEST = 100; // milliseconds from one picture to the next
 const SLOWEST = 4000;
 const SHARE = 1.5; // a picture for each so many times an answer takes, so that a slow site is asked less
 const REOPEN = 3000; // milliseconds until a camera that went away is looked for again
+const ASKED = 3000; // milliseconds until a browser that has not answered is taken to ask the person
 const DARK = 4000; // milliseconds until a camera that opened and sends nothing is said
 const PATIENCE = 2000; // milliseconds: an answer that is lost after so long is said, or so many in a row
 const FAILURES = 2;
@@ -21,6 +22,8 @@ const INSECURE =
   "Browsers open a camera only for pages that come over https, or from this device itself. This one came over plain " +
   "http: ask for an https address of the site. A photo, and the moods to choose, work here too.";
 const UNABLE = "This browser cannot open a camera. Another one may; a photo works here too.";
+const QUESTION =
+  "Your browser has not opened the camera yet. Perhaps it asks you whether it may: look beside the address, and allow it.";
 const GONE = "Your camera has gone: unplugged, or taken away from this page. It is used again once it is back.";
 const MUTE = "Your camera sends no picture: is it covered, or switched off by a key?";
 const NO_COOKIES =
@@ -54,7 +57,7 @@ export async function watch(page) {
   const mine = (round = Symbol("round"));
   let had = false;
   while (round === mine) {
-    const failure = await open(mine);
+    const failure = await open(page, mine);
     if (round !== mine) return;
     if (failure && !(had && failure !== "NotAllowedError")) return refuse(page, failure);
     if (!failure) await follow(page, mine);
@@ -103,7 +106,8 @@ function alternative() {
 // -- the camera ----------------------------------------------------------------------------------
 
 /** Open the camera into the mirror; the name of what went wrong, or null. */
-async function open(mine) {
+async function open(page, mine) {
+  const asking = setTimeout(() => round === mine && page.note("camera", QUESTION), ASKED);
   try {
     const opened = await navigator.mediaDevices.getUserMedia(WANTED);
     if (round !== mine) return void stop(opened);
@@ -113,6 +117,9 @@ async function open(mine) {
     return null;
   } catch ({ name }) {
     return NAMESAKES[name] ?? name;
+  } finally {
+    clearTimeout(asking);
+    if (round === mine) page.note("camera", "");
   }
 }
 
@@ -231,7 +238,7 @@ function draw(faces, image) {
   faces.forEach(({ box, emotion, confidence }, number) => {
     const mark = marks[number] ?? $("faces").appendChild($("mark").content.firstElementChild.cloneNode(true));
     place(mark, box, image, true);
-    mark.firstElementChild.textContent = `${emotion} ${percent(confidence)}`;
+    write(mark.firstElementChild, `${emotion} ${percent(confidence)}`);
   });
 }
 

@@ -1,14 +1,14 @@
 // A mood as the page shows it: in a word, in seven bars, and as a box over a picture.
 
-import { $ } from "./site.js";
+import { $, write } from "./site.js";
 
 export const named = (emotion) => emotion[0].toUpperCase() + emotion.slice(1);
 export const percent = (share) => `${Math.round(100 * share)}%`;
 
 export function showMood(lead, mood, reading = null) {
-  $("lead").textContent = lead;
-  $("mood").textContent = mood;
-  $("confidence").textContent = reading ? certainty(reading) : "";
+  write($("lead"), lead);
+  write($("mood"), mood);
+  write($("confidence"), reading ? certainty(reading) : "");
   $("reading").dataset.mood = reading?.emotion ?? "";
 }
 
@@ -21,7 +21,7 @@ export function showBars(reading) {
   for (const row of $("bars").children) {
     const share = reading?.probabilities[row.dataset.emotion];
     row.style.setProperty("--share", share ?? 0);
-    row.querySelector(".share").textContent = share === undefined ? "–" : percent(share);
+    write(row.querySelector(".share"), share === undefined ? "–" : percent(share));
     row.classList.toggle("leads", reading?.emotion === row.dataset.emotion);
   }
 }

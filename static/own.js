@@ -1,10 +1,10 @@
 // People's own Spotify: which of their devices sounds, and a mood kept as a playlist. Only where an app is configured.
 
-import { next } from "./player.js";
-import { $, counted } from "./site.js";
+import { lent, next, play } from "./player.js";
+import { $, counted, write } from "./site.js";
 
 const TIMEOUT = 60000; // a long list is saved in several requests to Spotify
-const AGAIN = 10000; // milliseconds until it is asked again how things stand, when nobody could say
+const AGAIN = 10000; // milliseconds until it is asked again how things stand, when nobody could say, or somebody returns
 const HERE = ""; // the choice of hearing songs on this page
 const CHOSEN = "visage-device"; // where this tab keeps the other choice
 
@@ -14,6 +14,12 @@ let standing = ""; // what was last said about how things stand; it goes once th
 let loggedOut = false; // when that was said
 let saving = false;
 let again = 0; // the timer of the next look, while nobody could say
+let looking = null; // the last look, and when it began
+let looked = -Infinity;
+let listed = -Infinity; // when the devices were asked for last
+let known = []; // which they were
+let there = HERE; // the device that the foot of the window is about
+let sent = null; // the song that it was given last, or had come to when it was asked
 
 async function ask(what, body) {
   const options = body && {
@@ -27,13 +33,17 @@ async function ask(what, body) {
   return answer;
 }
 
-/** Do what a click asks for; what came of it, or why nothing did, is said in one place. */
-async function attempt(job) {
+/** Do what a click asks for, once it is known who is logged in; what came of it, or why nothing did, is said. */
+async function attempt(job, say = tell) {
   try {
+    if (!csrf) await (lost ? look() : looking);
+    if (lost) throw new Error($("told").textContent);
     await job();
+    return true;
   } catch (error) {
     if (error.refused) await look(); // the login has ended, or another has begun: the page must not go on as if not
-    tell(why(error));
+    say(why(error));
+    return false;
   }
 }
 
@@ -42,8 +52,14 @@ function why(error) {
 }
 
 function tell(text, link = null) {
-  if (link || $("told").textContent !== text) $("told").textContent = text;
+  write($("told"), text);
   if (link) $("told").append(" ", link);
+}
+
+/** What concerns a device is said at the foot of the window, where its buttons are. */
+function report(text) {
+  if ($("remote").hidden) tell(text);
+  else write($("sent"), text);
 }
 
 function show({ logged_in, devices, told, csrf: token }) {
@@ -51,19 +67,29 @@ function show({ logged_in, devices, told, csrf: token }) {
   $("stranger").hidden = logged_in;
   $("known").hidden = !logged_in;
   if (!logged_in) remember(null);
-  offer(devices, logged_in ? ($("device").selectedOptions[0] ?? remembered()) : null);
-  if (told || $("told").textContent === standing || (logged_in && loggedOut)) tell(told);
-  [standing, loggedOut] = [told, !logged_in];
+  offer(devices ?? known, logged_in ? chosen() : null);
+  const over = devices && $("told").textContent === standing;
+  if (told || over || (logged_in && loggedOut)) tell(told);
+  if (devices) standing = told;
+  loggedOut = !logged_in;
 }
 
 /** What a song can sound on. A device that was chosen stays so while it sleeps, or songs would sound elsewhere. */
-function offer(devices, chosen) {
+function offer(devices, choice) {
+  known = devices;
   const named = devices.map(({ id, name }) => new Option(name, id));
   const choices = [new Option("this page", HERE), new Option("my active device", "active"), ...named];
-  if (chosen && choices.every(({ value }) => value !== chosen.value)) choices.push(chosen);
-  $("device").replaceChildren(...choices);
-  $("device").value = chosen?.value ?? HERE;
-  chosenDevice();
+  if (choice && choices.every(({ value }) => value !== choice.value)) choices.push(choice);
+  if (inWords(choices) !== inWords($("device").options)) $("device").replaceChildren(...choices); // may be open just now
+  $("device").value = choice?.value ?? HERE;
+  showRemote();
+}
+
+const inWords = (options) => JSON.stringify([...options].map(({ value, text }) => [value, text]));
+
+/** Where songs go: what the menu says, or before it is there, what was chosen in this tab. */
+function chosen() {
+  return $("device").selectedOptions[0] ?? remembered();
 }
 
 function remember(choice) {
@@ -83,14 +109,24 @@ function remembered() {
   }
 }
 
-/** See how things stand: the login, or Spotify on a device, may have come in another window. */
-async function look() {
+/**
+ * See how things stand: the login, or Spotify on a device, may have come in another window. Spotify hears of it only when
+ * its devices are wanted: once one is chosen, or somebody turns to the menu.
+ */
+function look(devices = Boolean(chosen()?.value)) {
+  looked = performance.now();
+  if (devices) listed = looked;
+  return (looking = see(devices));
+}
+
+async function see(devices) {
   clearTimeout(again);
   try {
-    const state = await ask("");
+    const state = await ask(devices ? "?devices=1" : "");
     if (lost) tell("");
     lost = false;
     show(state);
+    if (devices && sent) await catchUp();
   } catch (error) {
     lost = $("stranger").hidden && $("known").hidden;
     if (lost) tell(why(error));
@@ -98,26 +134,63 @@ async function look() {
   }
 }
 
+/** The device goes on through the list by itself: which song has it come to? */
+async function catchUp() {
+  const before = sent;
+  const { song } = await ask("/playing");
+  if (sent === before) lent((sent = song)); // or another was sent meanwhile
+  return song;
+}
+
+const isLong = (since) => performance.now() - since > AGAIN;
+
 async function logOut() {
   show(await ask("/logout", {}));
   $("stranger").querySelector("a")?.focus({ preventScroll: true }); // the button that had it is gone
   tell("Logged out.");
 }
 
-function chosenDevice() {
-  $("further").hidden = $("device").value === HERE;
+function showRemote() {
+  const { value, text } = chosen() ?? { value: HERE };
+  $("remote").hidden = !value;
+  if (value === there) return;
+  there = value;
+  halted(false);
+  if (there) report(`Songs go to ${text}.`);
 }
 
-/** A song that is asked for goes to the chosen device, and so not to the player on this page. */
-function onSong(event) {
-  const { id, title } = event.detail;
-  const choice = $("device").selectedOptions[0];
-  if (!choice || choice.value === HERE) return;
+const device = () => (chosen().value === "active" ? null : chosen().value);
+
+/** A song that is asked for goes to the chosen device with those after it, and so not to the player on this page. */
+async function onSong(event) {
+  if (!chosen()?.value) return;
   event.preventDefault();
-  attempt(async () => {
-    await ask("/play", { song: id, device: choice.value === "active" ? null : choice.value });
-    tell(`${title} plays on ${choice.textContent}.`);
-  });
+  const { ids, title, row } = event.detail;
+  sent = ids[0];
+  const done = attempt(async () => {
+    if (!chosen().value) return play(row); // the login had ended, and the choice with it
+    report("Sending.");
+    await ask("/play", { songs: ids, device: device() });
+    halted(false);
+    report(`${title} plays on ${chosen().text}${ids[1] ? ", then the songs after it" : ""}.`);
+  }, report);
+  if (!(await done) && sent === ids[0]) lent((sent = null));
+}
+
+async function further() {
+  next(await catchUp());
+}
+
+async function halt() {
+  const playing = $("halt").hasAttribute("data-playing");
+  await ask(playing ? "/pause" : "/resume", { device: device() });
+  halted(playing);
+  report(`${playing ? "Paused" : "Goes on"} on ${chosen().text}.`);
+}
+
+function halted(rests) {
+  $("halt").toggleAttribute("data-playing", !rests);
+  $("halt").setAttribute("aria-label", `${rests ? "Resume" : "Pause"} your device`);
 }
 
 async function save() {
@@ -135,11 +208,15 @@ async function save() {
 
 $("songs").addEventListener("song", onSong);
 $("device").addEventListener("change", () => {
-  chosenDevice();
-  remember($("device").selectedOptions[0]);
+  showRemote();
+  remember(chosen());
 });
-$("further").addEventListener("click", next);
+$("device").addEventListener("focus", () => isLong(listed) && look(true));
+$("halt").addEventListener("click", () => attempt(halt, report));
+$("further").addEventListener("click", () => attempt(further, report));
 $("save").addEventListener("click", () => attempt(save));
 $("leave").addEventListener("click", () => attempt(logOut));
 document.addEventListener("visibilitychange", () => document.hidden || look());
+addEventListener("focus", () => isLong(looked) && look());
+showRemote();
 look();

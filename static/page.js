@@ -3,8 +3,8 @@
 import * as mine from "./mine.js";
 import { showBars, showMood } from "./mood.js";
 import * as server from "./server.js";
-import { $, isPlain, setCurrent, sleep } from "./site.js";
-import { list, loadSongs, markChips, NO_SONGS } from "./songs.js";
+import { $, isPlain, setCurrent, sleep, write } from "./site.js";
+import { inHand, list, loadSongs, markChips, NO_SONGS } from "./songs.js";
 
 const RETRY_SONGS = 1000; // milliseconds
 
@@ -19,6 +19,7 @@ let watching = false; // and not hidden
 let hiding = 0;
 let seen = ""; // the mood whose songs fit what was seen last
 let following = false;
+let turning = 0; // how many lists that were asked for by hand are on their way
 let pinned = list().chosen ? list().emotion : null; // the mood that was chosen, and the switch, as they are shown
 let lifted = $("lift").checked;
 let wished = pinned; // the mood asked for last; the switch itself stands as it was asked for
@@ -75,6 +76,7 @@ function onVisibility() {
 function take(chosen) {
   if (wanted) pause();
   way = chosen;
+  seen = "";
   $("watch").dataset.way = way;
   delete $("watch").dataset.started;
   $("reading").hidden = $("pause").hidden = true;
@@ -110,15 +112,14 @@ function phase(name) {
 function show({ lead, mood, reading = null, pace = "" }) {
   showMood(lead, mood, reading);
   showBars(reading);
-  $("pace").textContent = pace;
+  write($("pace"), pace);
   seen = reading?.songs ?? seen;
   if (reading?.songs) follow();
 }
 
 function note(about, text) {
   notes[about] = text;
-  const first = Object.values(notes).find(Boolean) ?? "";
-  if ($("notice").textContent !== first) $("notice").textContent = first;
+  write($("notice"), Object.values(notes).find(Boolean) ?? "");
   if (!notes.picture && document.activeElement === $("retry")) $("pause").focus({ preventScroll: true });
   $("retry").hidden = !notes.picture;
 }
@@ -138,9 +139,9 @@ function lifting(address) {
   return url.href;
 }
 
-/** The list follows the face, one at a time, unless a mood is chosen. */
+/** The list follows the face, one at a time, unless a mood is chosen, or asked for, or a hand is at the list. */
 async function follow() {
-  if (following || pinned || wished || seen === list().emotion) return;
+  if (following || turning || pinned || wished || seen === list().emotion || inHand()) return;
   following = true;
   if ((await tune(true)) === false) await sleep(RETRY_SONGS);
   following = false;
@@ -160,7 +161,10 @@ async function tune(onlyAFace = false) {
 /** Turn to a mood, or with null to the face. The address then says what is shown, also after a Back that failed. */
 async function turnTo(emotion) {
   wished = emotion;
-  if ((await tune()) === null) return;
+  turning += 1;
+  const loaded = await tune();
+  turning -= 1;
+  if (loaded === null) return;
   const url = new URL(lifting(location));
   const said = url.searchParams.get("emotion");
   if (pinned) url.searchParams.set("emotion", pinned);

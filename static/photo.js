@@ -5,6 +5,9 @@ import { $, isPlain, Refusal, request } from "./site.js";
 import { loadSongs, markChips, NO_SONGS } from "./songs.js";
 
 const LARGEST = 15 * 1024 * 1024; // bytes; the site takes no more
+const HEAVY = 3 * 1024 * 1024; // what has more is sent as a smaller copy
+const SENT = 3200; // pixels: the longest side of that
+const QUALITY = 0.9;
 const SHOWN = 1600; // pixels: the longest side of the picture on this page
 const TALLEST = 1; // width by height: what stands taller leaves room at its sides
 const TIMEOUT = 55000; // a large photo may come from a slow line; after a minute the site hangs up
@@ -13,7 +16,9 @@ const TOO_LARGE = "That file has more than 15 MB, which is more than the site ta
 const NOBODY = "There is no face to be found in this photo. One that looks at the camera, and is not too small, is found best.";
 const TOO_SLOW = "The photo did not get through in a minute. A smaller copy of it will.";
 const UNREADABLE = "That file is empty or cannot be read here. Is it a folder, or has it been moved?";
+const UNSEEN = "This browser cannot show the photo.";
 const NO_ANSWER = "The site does not answer. Please try again.";
+const WHY = { DataError: TOO_LARGE, TimeoutError: TOO_SLOW, NotFoundError: UNREADABLE, NotReadableError: UNREADABLE };
 
 let asking = null; // the question in flight; a later photo ends it
 let choices = []; // the moods to choose from: of each face, then of the room
@@ -22,20 +27,52 @@ let choices = []; // the moods to choose from: of each face, then of the room
 
 async function look(file) {
   if (file.type && !file.type.startsWith("image/")) return say(NOT_ONE);
-  if (file.size > LARGEST) return say(TOO_LARGE);
   asking?.abort();
   const mine = (asking = new AbortController());
   say("Looking at the photo.");
-  const bitmap = createImageBitmap(file).catch(() => null);
-  const answer = await recognized(file, mine).catch((error) => error);
-  const picture = await bitmap;
+  const decoding = decoded(file);
+  const answer = await answered(file, decoding, mine).catch((error) => error);
+  const picture = await decoding;
   if (mine === asking) show(answer, picture);
-  picture?.close();
+  picture?.close?.();
+}
+
+/** The picture as the browser reads it, or null. Some kinds it reads in one way only. */
+async function decoded(file) {
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (bitmap) return bitmap;
+  const image = Object.assign(new Image(), { src: URL.createObjectURL(file) });
+  const drawable = await image.decode().then(() => image, () => null);
+  URL.revokeObjectURL(image.src);
+  return drawable;
+}
+
+/** What the site sees in the file, or where that is large or not of its kinds, in a copy of what the browser reads. */
+async function answered(file, decoding, mine) {
+  const begun = await file.slice(0, 1).arrayBuffer(); // says why, where a request would only fail
+  if (!begun.byteLength) throw new DOMException("", "NotReadableError");
+  const copy = file.size > HEAVY && (await copied(await decoding));
+  if (copy) return recognized(copy, mine);
+  if (file.size > LARGEST) throw new DOMException("", "DataError");
+  return recognized(file, mine).catch(async (error) => {
+    const other = [413, 415].includes(error.code) && (await copied(await decoding));
+    if (!other) throw error;
+    return recognized(other, mine);
+  });
+}
+
+/** A JPEG of it, no larger than the site needs; null where there is none. */
+async function copied(picture) {
+  if (!picture) return null;
+  const [width, height] = [picture.naturalWidth ?? picture.width, picture.naturalHeight ?? picture.height];
+  const scale = Math.min(1, SENT / Math.max(width, height));
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [Math.round(scale * width), Math.round(scale * height)];
+  canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
 }
 
 async function recognized(file, mine) {
-  const begun = await file.slice(0, 1).arrayBuffer(); // says why, where a request would only fail
-  if (!begun.byteLength) throw new DOMException("", "NotReadableError");
   const late = setTimeout(() => mine.abort(new DOMException("", "TimeoutError")), TIMEOUT);
   const headers = { "Content-Type": file.type || "application/octet-stream" };
   const asked = request("/recognize?still=1", { method: "POST", body: file, headers, signal: mine.signal });
@@ -45,7 +82,7 @@ async function recognized(file, mine) {
 function show(answer, picture) {
   if (answer instanceof Error) return say(why(answer));
   const { faces, room, image } = answer;
-  say(found(faces.length));
+  say(`${found(faces)}${picture ? "" : ` ${UNSEEN}`}`);
   draw(picture, image);
   choices = [...faces.map((face, number) => ({ ...face, lead: lead(number, faces.length) })), ...inRoom(room)];
   $("faces").replaceChildren(...faces.map((face, number) => mark(face, number, faces.length, image)));
@@ -56,10 +93,15 @@ function show(answer, picture) {
 
 function why(error) {
   if (error instanceof Refusal) return error.message;
-  return { TimeoutError: TOO_SLOW, NotFoundError: UNREADABLE, NotReadableError: UNREADABLE }[error.name] ?? NO_ANSWER;
+  return WHY[error.name] ?? NO_ANSWER;
 }
 
-const found = (count) => (count > 1 ? `${count} faces: choose one for its songs.` : count ? "One face." : NOBODY);
+function found(faces) {
+  if (!faces.length) return NOBODY;
+  const [{ emotion }] = faces;
+  return faces[1] ? `${faces.length} faces, the first ${emotion}: choose one for its songs.` : `One face: ${emotion}.`;
+}
+
 const lead = (number, count) => (count > 1 ? `Face ${number + 1} of ${count} looks` : "Looks like");
 const inRoom = (room) => (room ? [{ ...room, lead: "The room looks" }] : []);
 

@@ -4,13 +4,15 @@
 // Spotify's own script would do this too, but it would run in our page, and it needs `unsafe-eval`. So we speak to
 // the frame as that script does: it posts "ready", "playback_update" and "error", and takes {command: ...}.
 
-import { $, isPlain, setCurrent } from "./site.js";
+import { $, isPlain, setCurrent, write } from "./site.js";
 
 const SLOW = 3000; // milliseconds: a frame that is not ready by then keeps somebody waiting
 const ANSWER = 10000; // milliseconds: a frame that is not ready by then is blocked, or Spotify is down
 const START = 4000; // a song that has not begun by then waits for a click in the frame
 const LISTENED = 5000; // a frame that stops at the start after this much is through with the song
 const SKIP = 2000; // from a song that cannot be played to the next
+const RETRY = 30000; // until auto play tries a song again for which Spotify did not answer, then twice as long, and so on
+const SLOWEST_RETRY = 600000;
 const FAILURES = 5; // so many such songs in a row, and no other is tried
 const HALF_A_MINUTE = "Without a Spotify login in this browser you hear 30 seconds of each song.";
 const WAITING = "Spotify has not answered yet.";
@@ -18,56 +20,92 @@ const NO_ANSWER = "Spotify does not answer. If you see its player, press play th
 const NOT_THIS = "Spotify cannot play this song.";
 const CLICK_THERE = "Your browser wants a click of yours: press play in Spotify's player.";
 
+const ID = /^[0-9A-Za-z]{22}$/;
+const MOST = 100; // songs that a device takes at once
+
 const embed = new URL($("player").dataset.embed).origin;
 
 let frame = null; // Spotify's; null while the player is closed
-let song = null; // the one in the frame: its id
+let song = null; // the one in the frame, or else on a device: its id
 let ready = false; // whether the frame has answered since the song was put in
 let heard = null; // what it said last, and when: paused, position in milliseconds, over
 let timer = 0;
 let failures = 0; // songs in a row that could not be played
+let retries = 0; // of the one in the frame
 let introduced = false;
 const places = new Map(); // mood -> the song last played from its list
+const titled = document.title;
 
 // -- the list ------------------------------------------------------------------------------------
 
 const list = () => $("songs").querySelector(".list");
 const rows = () => [...list().querySelectorAll("tbody tr")];
 
-function play(row) {
+export function play(row) {
   const id = row.dataset.track;
-  if (!/^[0-9A-Za-z]{22}$/.test(id)) return;
-  places.set(list().dataset.emotion, id);
-  const detail = { id, title: row.querySelector(".title").textContent };
-  if (!$("songs").dispatchEvent(new CustomEvent("song", { detail, cancelable: true }))) return close();
+  if (!ID.test(id)) return;
+  places.set(row.closest(".list").dataset.emotion, id);
+  const title = titleOf(row);
+  const detail = { ids: onFrom(row), title, row };
+  if (!$("songs").dispatchEvent(new CustomEvent("song", { detail, cancelable: true }))) return lend(id);
   song = id;
-  $("playing").textContent = detail.title;
+  retries = 0;
+  $("playing").textContent = title;
+  document.title = `${title} – Visage FM`;
   load();
 }
 
-/** The following song of the list on the page: after the one last played from it, and round again at its end. */
-export function next() {
-  const all = rows();
-  const last = all.findIndex((row) => row.dataset.track === places.get(list().dataset.emotion));
-  if (all.length) play(all[(last + 1) % all.length]);
+/** A song and those that follow it in its list. */
+function onFrom(row) {
+  const all = [...row.parentElement.children];
+  const ids = all.slice(all.indexOf(row)).map(({ dataset }) => dataset.track);
+  return ids.filter((id) => ID.test(id)).slice(0, MOST);
 }
+
+/** It sounds elsewhere: the list shows it all the same. */
+function lend(id) {
+  close();
+  song = id;
+  mark();
+}
+
+/** By now it is another song that sounds there, or with null none. */
+export function lent(id) {
+  if (frame || !song) return;
+  song = id;
+  mark();
+}
+
+/**
+ * The following song of the list on the page: after the one that is `on`, else after the one last played from it. At its
+ * end a list begins again; one that lifts stays with the songs of its last step.
+ */
+export function next(on = null) {
+  const all = rows();
+  if (!all.length) return;
+  const at = (id) => all.findIndex((row) => row.dataset.track === id);
+  const last = at(on) < 0 ? at(places.get(list().dataset.emotion)) : at(on);
+  play(all[last + 1] ?? all.find((row) => stepOf(row) === stepOf(all.at(-1))));
+}
+
+const titleOf = (row) => row.querySelector(".title").textContent;
+const stepOf = (row) => row.querySelector(".title").dataset.step;
 
 /** Show in the list which song plays. */
 function mark() {
   for (const row of rows()) {
     const current = row.dataset.track === song;
     const button = row.querySelector(".play");
-    const title = row.querySelector(".title").textContent;
     row.toggleAttribute("data-current", current);
     setCurrent(row, current);
-    show(button, current && sounds(), title);
+    show(button, current && sounds(), titleOf(row));
   }
-  show($("toggle"), sounds());
+  show($("toggle"), sounds(), $("playing").textContent);
 }
 
-function show(button, playing, title = "") {
+function show(button, playing, title) {
   button.toggleAttribute("data-playing", playing);
-  button.setAttribute("aria-label", `${playing ? "Pause" : "Play"} ${title}`.trim());
+  button.setAttribute("aria-label", `${playing ? "Pause" : "Play"} ${title}`);
 }
 
 // -- the frame -----------------------------------------------------------------------------------
@@ -78,7 +116,8 @@ function load() {
   heard = null;
   if (frame) frame.contentWindow.location.replace(address); // setting `src` would lengthen the browser's history
   else open(address);
-  wait(SLOW, stillWaiting);
+  if (retries) wait(ANSWER, giveUp); // what is said stays
+  else wait(SLOW, stillWaiting);
   mark();
 }
 
@@ -87,10 +126,16 @@ function stillWaiting() {
   wait(ANSWER - SLOW, giveUp);
 }
 
-/** The frame stays: it may be there and only silent. */
+/** The frame stays: it may be there and only silent. Auto play tries again, for a network that was gone may be back. */
 function giveUp() {
   say(NO_ANSWER);
-  unfold(true);
+  if (!retries) unfold(true);
+  retries += 1;
+  wait(Math.min(RETRY * 2 ** (retries - 1), SLOWEST_RETRY), retry);
+}
+
+function retry() {
+  if ($("auto").checked && frame && $("sound").textContent === NO_ANSWER) load();
 }
 
 function open(address) {
@@ -106,6 +151,8 @@ function close() {
   clearTimeout(timer);
   frame?.remove();
   frame = song = heard = null;
+  ready = false;
+  document.title = titled;
   $("player").hidden = true;
   unfold(false);
   say("");
@@ -124,7 +171,12 @@ function tell(command) {
 
 function toggle() {
   if (ready) tell("toggle");
-  else if ($("sound").textContent === NO_ANSWER) load(); // perhaps it does now
+  else if ([NO_ANSWER, NOT_THIS].includes($("sound").textContent)) again(); // perhaps it does now
+}
+
+function again() {
+  retries = 0;
+  load();
 }
 
 function hear({ source, origin, data }) {
@@ -137,6 +189,7 @@ function hear({ source, origin, data }) {
 
 function begin() {
   ready = true;
+  retries = 0;
   say("");
   tell("load_complete_ack");
   tell("play");
@@ -144,6 +197,7 @@ function begin() {
 }
 
 function wantClick() {
+  if (heard?.buffering) return wait(START, wantClick);
   say(CLICK_THERE);
   unfold(true);
 }
@@ -152,6 +206,7 @@ function fail() {
   clearTimeout(timer);
   say(NOT_THIS);
   heard = null;
+  ready = false;
   mark();
   failures += 1;
   if (failures < FAILURES) wait(SKIP, goOn);
@@ -161,9 +216,9 @@ function goOn() {
   if ($("auto").checked) next();
 }
 
-function follow({ isPaused, position, duration }) {
+function follow({ isPaused, isBuffering, position, duration }) {
   const over = isOver(isPaused, position, duration);
-  heard = { paused: isPaused || over, position, at: performance.now(), over };
+  heard = { paused: isPaused || over, position, at: performance.now(), over, buffering: isBuffering };
   if (!isPaused) started();
   if (position > 0) failures = 0;
   mark();
@@ -192,7 +247,7 @@ function wait(milliseconds, job) {
 }
 
 function say(text) {
-  if ($("sound").textContent !== text) $("sound").textContent = text;
+  write($("sound"), text);
 }
 
 // -- keys and clicks -----------------------------------------------------------------------------
@@ -205,8 +260,9 @@ function onClick({ target }) {
 }
 
 function onClose() {
+  const row = rows().find(({ dataset }) => dataset.track === song);
   close();
-  list().querySelector("h2").focus({ preventScroll: true });
+  (row?.querySelector(".play") ?? list().querySelector("h2")).focus({ preventScroll: true });
 }
 
 /** Up and down go from row to row, left and right between a row's two things. */
@@ -238,9 +294,10 @@ function onSpace(event) {
 $("songs").addEventListener("click", onClick);
 $("songs").addEventListener("keydown", onArrow);
 $("toggle").addEventListener("click", toggle);
-$("next").addEventListener("click", next);
+$("next").addEventListener("click", () => next());
 $("unfold").addEventListener("click", () => unfold(!$("player").hasAttribute("data-whole")));
 $("close").addEventListener("click", onClose);
 document.addEventListener("keydown", onSpace);
 addEventListener("message", hear);
+addEventListener("online", retry);
 new MutationObserver(mark).observe($("songs"), { childList: true });

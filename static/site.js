@@ -32,6 +32,11 @@ function isJson(response) {
   return response.headers.get("Content-Type")?.includes("json");
 }
 
+/** Say it there, unless it stands there: what is written anew is read out anew, and loses what somebody has marked. */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Whether a click is meant for this page, and not for another tab or window. */
 export const isPlain = ({ ctrlKey, metaKey, shiftKey, altKey }) => !(ctrlKey || metaKey || shiftKey || altKey);
 

@@ -5,7 +5,10 @@ import { $, counted, request, setCurrent } from "./site.js";
 
 export const NO_SONGS = "The songs could not be fetched. Please try again.";
 
+const HAND = 3000; // milliseconds that the list stays as it is after somebody's hand was at it
+
 let asked = 0;
+let touched = -Infinity; // when it was
 
 /** What the song list on the page says of itself: emotion, chosen, count. */
 export function list() {
@@ -14,15 +17,17 @@ export function list() {
 
 /**
  * Replace the song list: true when it is done, false when it cannot be fetched, null when a later one came between.
- * A `following` one stays as it is when the face has gone.
+ * A `following` one stays as it is when the face has gone, or a hand has come.
  */
 export async function loadSongs(url, following = false) {
   const mine = (asked += 1);
-  const fragment = await request(url, { headers: { Accept: "text/html" }, slow: true }).catch(() => null);
+  if (!following) busy(new URL(url, location).searchParams.get("emotion") ?? "");
+  const fragment = await request(url, { headers: { Accept: "text/html" }, slow: true }).catch(() => "");
   if (mine !== asked) return null;
-  if (fragment === null) return false;
+  busy(null);
   const fresh = new DOMParser().parseFromString(fragment, "text/html").querySelector(".list");
-  if (following && !fresh.dataset.emotion) return true;
+  if (!fresh) return false;
+  if (following && (!fresh.dataset.emotion || inHand())) return true;
   const changed = fresh.dataset.emotion !== list().emotion || fresh.dataset.lifted !== list().lifted;
   replaceList(fresh);
   document.body.dataset.mood = fresh.dataset.emotion;
@@ -44,6 +49,19 @@ function replaceList(fresh) {
   scrollTo({ top, behavior: "instant" });
 }
 
+/** Until songs come the list is busy, and so is the mood they were asked for by: "" is the face, null is none. */
+function busy(emotion) {
+  $("songs").setAttribute("aria-busy", String(emotion !== null));
+  for (const chip of $("chips").querySelectorAll("a")) {
+    chip.toggleAttribute("data-asked", (chip.dataset.emotion ?? "") === emotion);
+  }
+}
+
+/** Whether somebody is about to press or read something in the list, if there is anything in it. */
+export function inHand() {
+  return Boolean(list().emotion) && performance.now() - touched < HAND;
+}
+
 /** Show on the dial which mood is tuned to, and whether by hand: null is the link that follows the face. */
 export function markChips(chosen) {
   const { emotion } = list();
@@ -58,3 +76,12 @@ function announce() {
   const mood = lifted ? `From ${emotion} to happy` : named(emotion || "No mood yet");
   $("announce").textContent = emotion ? `${mood}. ${counted(Number(count), "song")}.` : `${mood}.`;
 }
+
+function touch() {
+  touched = performance.now();
+}
+
+for (const event of ["pointermove", "pointerdown", "wheel", "keydown"]) {
+  $("songs").addEventListener(event, touch, { passive: true });
+}
+addEventListener("scroll", touch, { passive: true });

@@ -24,7 +24,8 @@ function set(change) { Object.assign(state, change); post("playback_update", { .
 addEventListener("message", ({ data, source }) => {
   if (source !== parent) return;
   commands.push(data.command);
-  if (data.command === "play" && %s) post("error", { recoverable: false });
+  if (["play", "toggle"].includes(data.command) && %s) return post("error", { recoverable: false });
+  if (data.command === "play" && %s) set({ isBuffering: true });
   else if (data.command === "play" && !%s) set({ isPaused: false });
   if (data.command === "toggle") set({ isPaused: !state.isPaused });
 });
@@ -35,13 +36,14 @@ post("ready");
 class FakeEmbed:
     """What was asked of the stand-in. `down` answers nothing; `shy` waits for a click inside, as some browsers do.
 
-    Of the songs in `broken` it plays none.
+    Of the songs in `broken` it plays none, and while it is `slow` it only loads.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.down = False
         self.shy = False
+        self.slow = False
         self.broken: set[str] = set()
         self.delay = 0.0  # seconds before each answer
         self.address = ""
@@ -72,7 +74,7 @@ def _handler(embed: FakeEmbed) -> type[BaseHTTPRequestHandler]:
             if embed.down:
                 return
             broken = self.path.removeprefix("/embed/track/") in embed.broken
-            content = PAGE % tuple(b"true" if true else b"false" for true in (broken, embed.shy))
+            content = PAGE % tuple(b"true" if true else b"false" for true in (broken, embed.slow, embed.shy))
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", str(len(content)))

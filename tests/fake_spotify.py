@@ -108,6 +108,8 @@ class FakeSpotify:
         self.gone: set[str] = set()  # songs that no list takes any more
         self.devices: list[dict[str, Any]] = []
         self.played: list[tuple[str, list[str]]] = []  # on which device, and what
+        self.on: str | None = None  # the song that a device is at; None once nothing plays
+        self.paused = False
         self.secret = ""  # "" is an app that logs in with PKCE
         self.access_tokens = {"access-0"}
         self.refresh_tokens = {"refresh-0"}
@@ -186,7 +188,9 @@ class FakeSpotify:
             r"GET /playlists/(\w+)/items": self._items,
             r"POST /playlists/(\w+)/items": self._add,
             "GET /me/player/devices": lambda asked: Answer(body={"devices": self.devices}),
+            "GET /me/player": lambda asked: Answer(body={"item": song(0, id=self.on)}) if self.on else Answer(204, b""),
             "PUT /me/player/play": self._play,
+            "PUT /me/player/pause": self._pause,
             "GET /search": self._search,
             r"GET /tracks/(\w+)": lambda asked, track: Answer(body=song(0, id=track)),
             "GET /tracks": lambda asked: error(403, "Forbidden"),
@@ -246,15 +250,37 @@ class FakeSpotify:
         return Answer(201, {"snapshot_id": self.lists[playlist].snapshot})
 
     def _play(self, asked: Asked) -> Answer:
-        """Needs a device: the one named, or the active one."""
-        wanted = asked.query.get("device_id")
-        found = [d["id"] for d in self.devices if (d["id"] == wanted if wanted else d["is_active"])]
-        if not found and wanted:
-            return error(404, "Device not found")
-        if not found:
-            return error(404, "Player command failed: No active device found", "NO_ACTIVE_DEVICE")
-        self.played.append((found[0], json.loads(asked.body)["uris"]))
+        """Songs, or without any what was paused."""
+        found = self._device(asked)
+        if isinstance(found, Answer):
+            return found
+        uris = json.loads(asked.body or "{}").get("uris")
+        if uris is None and not self.paused:
+            return error(403, "Player command failed: Restriction violated", "UNKNOWN")
+        if uris:
+            self.played.append((found, uris))
+            self.on = uris[0].rpartition(":")[2]
+        self.paused = False
         return Answer(204, b"")
+
+    def _pause(self, asked: Asked) -> Answer:
+        found = self._device(asked)
+        if isinstance(found, Answer):
+            return found
+        if self.paused or not self.on:
+            return error(403, "Player command failed: Restriction violated", "UNKNOWN")
+        self.paused = True
+        return Answer(204, b"")
+
+    def _device(self, asked: Asked) -> str | Answer:
+        """The device named, or the active one; or the refusal where there is none."""
+        wanted = asked.query.get("device_id")
+        for device in self.devices:
+            if device["id"] == wanted if wanted else device["is_active"]:
+                return str(device["id"])
+        if wanted:
+            return error(404, "Device not found")
+        return error(404, "Player command failed: No active device found", "NO_ACTIVE_DEVICE")
 
     def _search(self, asked: Asked) -> Answer:
         if int(asked.query.get("limit", 5)) > 10:

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., A
     folder = tmp_path_factory.mktemp("clips")
     with sync_playwright() as playwright, ExitStack() as open_browsers:
 
+        @cache
         def launched(*emotions: Emotion, args: tuple[str, ...] = ASKED) -> Any:
             if emotions:
                 clip = clip_of(folder / f"{'-'.join(emotions)}.mjpeg", *emotions)
@@ -228,6 +230,27 @@ def test_a_camera_in_use_can_be_tried_again(happy: Any, site: Site) -> None:
         visitor.page.locator("#retry").click()
         assert visitor.page.evaluate("document.activeElement.id") == "pause"
         assert eventually(lambda: visitor.mood() == "happy", 20)
+        assert visitor.says() == ""
+
+
+def test_a_question_of_the_browsers_is_pointed_out(happy: Any, site: Site) -> None:
+    """While it waits for an answer the page does not seem to hang: it says where to look, and no more afterwards."""
+    asking = """
+        const real = navigator.mediaDevices.getUserMedia;
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            await new Promise((resolve) => { window.allow = resolve; });
+            return real(wanted);
+        };
+    """
+    with visiting(happy, f"{site.address}/?way=mine", asking) as visitor:
+        visitor.start()
+        assert eventually(lambda: "look beside the address" in visitor.says())
+        visitor.page.evaluate("allow()")
+        assert eventually(lambda: visitor.says() == "")
+        visitor.page.locator("#pause").click()
+        visitor.page.locator("#pause").click()
+        visitor.page.locator("#pause").click()
+        visitor.page.wait_for_timeout(3500)
         assert visitor.says() == ""
 
 
@@ -524,7 +547,79 @@ def test_what_is_no_photo_is_said(happy: Any, site: Site, photos: Path, name: st
         assert eventually(lambda: "picture" in visitor.says())
         visitor.page.set_input_files("#picture", photos / "one.jpg")
         assert eventually(lambda: visitor.tuned() == "happy")
-        assert visitor.says() == "One face."
+        assert visitor.says() == "One face: happy."
+
+
+def test_a_second_photo_of_the_same_mood_is_announced(happy: Any, site: Site, photos: Path) -> None:
+    """Its mood is said with its faces, also where the songs stay the same."""
+    with visiting(happy, f"{site.address}/photo") as visitor:
+        visitor.page.set_input_files("#picture", photos / "one.jpg")
+        assert eventually(lambda: visitor.says() == "One face: happy.")
+        visitor.page.evaluate(LISTENING)
+        visitor.page.set_input_files("#picture", photos / "one.jpg")
+        assert eventually(lambda: visitor.page.evaluate("heard") == ["Looking at the photo.", "One face: happy."])
+        visitor.page.set_input_files("#picture", photos / "two.jpg")
+        assert eventually(lambda: visitor.says() == "2 faces, the first sad: choose one for its songs.")
+
+
+class Photos:
+    """What a page sends of its photos, each as it arrives: its kind and its shape; it is answered as by the site."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self.sent: list[tuple[str, int, int]] = []
+        visitor.page.route("**/recognize*", self.take)
+
+    def take(self, route: Any) -> None:
+        content = route.request.post_data_buffer
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        self.sent.append((content[:2].hex(), picture.shape[1], picture.shape[0]))
+        route.continue_()
+
+
+def test_a_photo_of_another_kind_is_sent_as_a_copy(happy: Any, site: Site, photos: Path, tmp_path: Path) -> None:
+    """One that the browser can read and the site cannot (BMP here, HEIC in Safari) is sent again as JPEG."""
+    cv2.imwrite(str(tmp_path / "one.bmp"), cv2.imread(str(photos / "one.jpg"))[:400])
+    with visiting(happy, f"{site.address}/photo") as visitor:
+        photo = Photos(visitor)
+        visitor.page.set_input_files("#picture", tmp_path / "one.bmp")
+        assert eventually(lambda: visitor.says() == "One face: happy.")
+        assert photo.sent == [("424d", 640, 400), ("ffd8", 640, 400)]
+
+
+def test_a_large_photo_is_sent_as_a_copy(happy: Any, site: Site, photos: Path, tmp_path: Path) -> None:
+    """One of many megabytes, more than the site takes even, goes out with 3200 pixels at most; the boxes fit it."""
+    large = cv2.resize(cv2.imread(str(photos / "one.jpg")), (4000, 3000))
+    noise = np.random.default_rng(1).integers(0, 60, large.shape, np.uint8)
+    cv2.imwrite(str(tmp_path / "large.png"), cv2.add(large, noise))
+    assert (tmp_path / "large.png").stat().st_size > 15 * 2**20
+    with visiting(happy, f"{site.address}/photo") as visitor:
+        photo = Photos(visitor)
+        visitor.page.set_input_files("#picture", tmp_path / "large.png")
+        assert eventually(lambda: "One face" in visitor.says(), 30)
+        assert photo.sent == [("ffd8", 3200, 2400)]
+        assert visitor.page.locator("#faces button").count() == 1
+
+
+def test_a_large_file_that_the_browser_cannot_read_is_said(happy: Any, site: Site, tmp_path: Path) -> None:
+    """There is nothing to make a copy of, so it is not sent."""
+    (tmp_path / "large.jpg").write_bytes(bytes(15 * 2**20 + 1))
+    with visiting(happy, f"{site.address}/photo") as visitor:
+        visitor.page.set_input_files("#picture", tmp_path / "large.jpg")
+        assert eventually(lambda: "more than 15 MB" in visitor.says())
+        assert visitor.sent == []
+
+
+def test_a_photo_that_is_read_in_one_way_only_is_shown(happy: Any, site: Site, photos: Path) -> None:
+    """Where one way of decoding fails the other draws it; where both do, the page says that it cannot be shown."""
+    script = "window.createImageBitmap = () => Promise.reject(new Error('not this kind'));"
+    drawn = "document.getElementById('photo').getContext('2d').getImageData(320, 240, 1, 1).data[3]"
+    with visiting(happy, f"{site.address}/photo", script) as visitor:
+        visitor.page.set_input_files("#picture", photos / "one.jpg")
+        assert eventually(lambda: visitor.says() == "One face: happy.")
+        assert visitor.page.evaluate(drawn) == 255
+        visitor.page.evaluate("void (Image.prototype.decode = () => Promise.reject(new Error()))")
+        visitor.page.set_input_files("#picture", photos / "one.jpg")
+        assert eventually(lambda: visitor.says() == "One face: happy. This browser cannot show the photo.")
 
 
 def test_a_photo_that_cannot_be_read_or_sent_is_said(happy: Any, site: Site, photos: Path, tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import os
 import re
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
@@ -24,10 +26,10 @@ from werkzeug.test import TestResponse
 from app import create_app
 from camera import Camera
 from songs.catalog import Catalog
-from songs.player import MOST_LOGINS, Listeners
+from songs.player import MOST_LOGINS, MOST_SONGS, Listeners
 from songs.spotify import Settings, forget_token, write_token
-from tests.conftest import ROOT, eventually, stub_recognizer
-from tests.fake_spotify import FakeSpotify, error, plain_text
+from tests.conftest import ROOT, eventually, stub_recognizer, track_id
+from tests.fake_spotify import Answer, FakeSpotify, error, plain_text, song
 from web.own_spotify import BEGUN, COOKIE, ROUTES
 from web.services import Services, make_listeners
 from web.settings import SettingsError
@@ -89,14 +91,14 @@ class Browser:
         return Browser(client)
 
     def state(self) -> dict[str, Any]:
-        return dict(self.client.get("/spotify").json)
+        return dict(self.client.get("/spotify?devices=1").json)
 
     def post(self, what: str, body: dict[str, Any] | None = None, token: str | None = None) -> TestResponse:
         shown = self.state().get("csrf", "") if token is None else token
         return self.client.post(f"/spotify/{what}", json=body or {}, headers={"X-CSRF-Token": shown})
 
     def play(self, device: str | None = None) -> TestResponse:
-        return self.post("play", {"song": SONG, "device": device})
+        return self.post("play", {"songs": [SONG], "device": device})
 
 
 def site(camera: Camera, settings: Settings) -> Flask:
@@ -128,7 +130,7 @@ def test_without_an_app_there_is_none_of_it(client: FlaskClient) -> None:
     page = client.get("/?emotion=happy").text
     assert "own.js" not in page
     assert 'id="own"' not in page
-    assert [client.open(route, method=method).status_code for route, (method, _) in ROUTES.items()] == [404] * 6
+    assert {client.open(route, method=method).status_code for route, (method, _) in ROUTES.items()} == {404}
 
 
 def test_an_app_in_the_environment_turns_it_on(tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_a_spotify_that_hangs_leaves_the_page_its_threads(settings: Settings) ->
     waiting: list[int] = []
 
     class Hanging(Listeners):
-        def state(self, secret: str) -> dict[str, Any]:
+        def state(self, secret: str, with_devices: bool = False) -> dict[str, Any]:
             waiting.append(1)
             go.wait(20)
             return {}
@@ -429,14 +431,14 @@ def test_a_token_is_renewed_in_one_try(ann: Browser, spotify: FakeSpotify, setti
 # -- only the site's own page
 
 
-@pytest.mark.parametrize("what", ["play", "save", "logout"])
+@pytest.mark.parametrize("what", ["play", "pause", "resume", "save", "logout"])
 @pytest.mark.parametrize("token", ["", "other", "ü"])
 def test_what_changes_something_needs_the_pages_token(
     ann: Browser, spotify: FakeSpotify, what: str, token: str
 ) -> None:
     """Without the token that only this site's page can read, nothing is changed; nor is anything by GET."""
     before = len(spotify.asked)
-    assert ann.post(what, {"song": SONG, "emotion": "happy"}, token).status_code == 403
+    assert ann.post(what, {"songs": [SONG], "emotion": "happy"}, token).status_code == 403
     assert ann.client.get(f"/spotify/{what}").status_code == 405
     assert len(spotify.asked) == before
     assert ann.state()["logged_in"]
@@ -482,6 +484,50 @@ def test_a_song_goes_to_the_active_device_or_the_one_chosen(ann: Browser, spotif
     assert spotify.played == [("phone1", [f"spotify:track:{SONG}"]), ("kitchen1", [f"spotify:track:{SONG}"])]
 
 
+def test_spotify_hears_nothing_until_its_devices_are_wanted(ann: Browser, spotify: FakeSpotify) -> None:
+    """Whether somebody is logged in, the site knows by itself; the devices are asked for when the page wants them."""
+    spotify.asked.clear()
+    known = ann.client.get("/spotify").json
+    assert (known["logged_in"], known["devices"], known["told"]) == (True, None, "")
+    assert known["csrf"]
+    assert spotify.asked == []
+    assert [device["name"] for device in ann.state()["devices"]] == ["Kitchen", "Ann's phone"]
+
+
+def test_a_device_gets_the_rest_of_the_list(ann: Browser, spotify: FakeSpotify) -> None:
+    """Songs go out in one request and in their order, so that no silence follows the first; a hundred at most."""
+    songs = [track_id(n) for n in range(MOST_SONGS)]
+    assert ann.post("play", {"songs": songs, "device": "kitchen1"}).status_code == 200
+    assert spotify.played == [("kitchen1", [f"spotify:track:{song}" for song in songs])]
+    assert ann.post("play", {"songs": [*songs, SONG], "device": "kitchen1"}).status_code == 400
+    assert len(spotify.played) == 1
+
+
+def test_a_device_pauses_and_goes_on(ann: Browser, spotify: FakeSpotify) -> None:
+    """Where it was; what cannot be paused, or is no device, is said."""
+    nothing = ann.post("pause", {"device": "kitchen1"})
+    assert (nothing.status_code, "cannot do this now" in nothing.json["error"]) == (409, True)
+    ann.play("kitchen1")
+    for what, paused in (("pause", True), ("resume", False)):
+        assert ann.post(what, {"device": "kitchen1"}).status_code == 200
+        assert spotify.paused == paused
+    assert len(spotify.played) == 1
+    assert ann.post("pause", {"device": None}).status_code == 200
+    assert "device_id" not in spotify.asked[-1].query
+    assert ann.post("pause", {"device": "../x"}).status_code == 400
+    assert ann.post("resume", {"device": "gone"}).status_code == 409
+
+
+def test_what_a_device_is_at(ann: Browser, spotify: FakeSpotify) -> None:
+    """The song's id is the one that was sent, also where Spotify plays another copy of the song instead."""
+    assert ann.client.get("/spotify/playing").json == {"song": None}
+    ann.play("kitchen1")
+    assert ann.client.get("/spotify/playing").json == {"song": SONG}
+    copy = {"item": song(1, linked_from={"id": SONG})}
+    spotify.fail("/v1/me/player", Answer(body=copy))
+    assert ann.client.get("/spotify/playing").json == {"song": SONG}
+
+
 def test_devices_that_cannot_be_played_are_not_offered(ann: Browser, spotify: FakeSpotify) -> None:
     """One without an id, and one that Spotify lets nobody control, are left out."""
     spotify.devices = [KITCHEN | {"id": None}, PHONE | {"is_restricted": True}]
@@ -493,10 +539,11 @@ def test_devices_that_cannot_be_played_are_not_offered(ann: Browser, spotify: Fa
     [
         (error(404, "Player command failed: No active device found", "NO_ACTIVE_DEVICE"), 409, "Open Spotify on a"),
         (error(404, "Device not found"), 409, "That device is gone"),
+        (error(404, "Service not found"), 502, "no such playlist"),
         (error(403, "Player command failed: Premium required", "PREMIUM_REQUIRED"), 409, "only Premium accounts"),
         (plain_text(403, "User not registered in the Developer Dashboard"), 502, "add yourself under User Management"),
         (plain_text(403, "Active premium subscription required for the owner of the app."), 502, "its owner needs"),
-        (error(403, "Insufficient client scope"), 502, "lacks a permission"),
+        (error(403, "Insufficient client scope"), 502, "lacks a permission: log in again"),
         (error(429, "Slow down", Retry_After="7"), 502, "asks to slow down"),
         (error(429, "Quota", "QUOTA_EXCEEDED", Retry_After="80000"), 502, "quota is used up until"),
         (error(503, "Oh no"), 502, "trouble of its own"),
@@ -525,7 +572,17 @@ def test_no_devices_because_of_an_error_still_lets_one_log_out(ann: Browser, spo
 
 @pytest.mark.parametrize(
     "body",
-    [{"song": "../../me", "device": None}, {"song": SONG, "device": "x?y=1"}, {"song": SONG, "device": ""}, {}],
+    [
+        {"songs": ["../../me"], "device": None},
+        {"songs": [SONG, "../../me"], "device": None},
+        {"songs": [SONG], "device": "x?y=1"},
+        {"songs": [SONG], "device": ""},
+        {"songs": [SONG], "device": ["phone1"]},
+        {"songs": [[SONG]], "device": None},
+        {"songs": SONG, "device": None},
+        {"songs": [], "device": None},
+        {},
+    ],
 )
 def test_only_ids_of_spotifys_form_go_out(ann: Browser, spotify: FakeSpotify, body: dict[str, Any]) -> None:
     """Anything else is refused here."""
@@ -565,6 +622,21 @@ def test_what_lifts_a_mood_is_saved_as_it_is_shown(ann: Browser, spotify: FakeSp
     assert [entry["item"]["id"] for entry in playlist.entries if entry] == [track["track_id"] for track in shown]
     assert saved["count"] == 15
     assert saved["name"].startswith("Visage FM: from sad to happy, ")
+
+
+def test_a_short_limit_leaves_no_half_playlist(
+    ann: Browser, spotify: FakeSpotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second that Spotify asks for between two lots is waited; a minute is said, with how far it has come."""
+    waits: list[float] = []
+    clock = SimpleNamespace(time=time.time, sleep=waits.append)
+    monkeypatch.setattr("songs.player.time", clock)
+    spotify.fail("/items", error(429, "Slow down", Retry_After="1"))
+    songs = Catalog(ROOT / "songs").playlist("sad").tracks  # type: ignore[arg-type]
+    assert (ann.post("save", {"emotion": "sad"}).json["count"], waits) == (len(songs), [1])
+    spotify.fail("/items", error(429, "Slow down", Retry_After="50"))
+    assert "was made, but not filled" in ann.post("save", {"emotion": "sad"}).json["error"]
+    assert waits == [1]
 
 
 def test_a_song_that_is_gone_does_not_spoil_a_playlist(ann: Browser, spotify: FakeSpotify) -> None:
@@ -616,6 +688,9 @@ def test_only_a_mood_can_be_saved(ann: Browser, spotify: FakeSpotify) -> None:
 def test_every_call_exists_and_is_not_deprecated(ann: Browser, spotify: FakeSpotify) -> None:
     """Whatever this asks of Spotify is in its OpenAPI document, and none of it on the way out."""
     ann.play()
+    ann.post("pause")
+    ann.post("resume")
+    ann.client.get("/spotify/playing")
     ann.post("save", {"emotion": "happy"})
     known = json.loads(OPERATIONS.read_text())["operations"]
     for call in spotify.api_calls():

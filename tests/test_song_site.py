@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -214,12 +216,32 @@ def test_bad_rows_are_no_songs(tmp_path: Path) -> None:
     assert found.features == DANCE
 
 
-def test_a_table_that_changes_is_read_again(table: FeatureTable, tmp_path: Path) -> None:
+def test_a_table_that_changes_is_read_again(
+    table: FeatureTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was found, and what was not, is forgotten when the file changes; until then the file is not opened again."""
-    songs = [Song(track_id(1)), Song(track_id(8))]
-    assert [bool(sound) for sound in table.find(songs)] == [True, False]
+    songs, reads = [Song(track_id(1)), Song(track_id(8))], []
+    rows = table._rows
+    monkeypatch.setattr(table, "_rows", lambda *about: reads.append(about) or rows(*about))
+    for _ in range(2):
+        assert [bool(sound) for sound in table.find(songs)] == [True, False]
+    assert len(reads) == 1
     write(tmp_path / "features.csv", [[track_id(8), "New", "Artist", *PIANO]])
     assert [bool(sound) for sound in table.find(songs)] == [False, True]
+
+
+def test_more_songs_than_are_remembered_are_read_once(table: FeatureTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long list does not push itself out: asked again it costs no reading, and other songs push it out."""
+    reads: list[object] = []
+    rows = table._rows
+    monkeypatch.setattr("songs.features.MOST_REMEMBERED", 10)
+    monkeypatch.setattr(table, "_rows", lambda *about: reads.append(about) or rows(*about))
+    long = [Song(track_id(n), f"Song {n}", "Artist") for n in range(40)]
+    counts = []
+    for songs in (long, long, [Song(track_id(50))], [Song(track_id(50))], long):
+        table.find(songs)
+        counts.append(len(reads))
+    assert counts == [1, 1, 2, 2, 3]
 
 
 def test_a_table_that_could_not_be_read_is_read_again(table: FeatureTable, tmp_path: Path) -> None:
@@ -369,11 +391,16 @@ def test_what_is_known_is_told_while_another_asks(service: Service, monkeypatch:
     assert "is being asked by somebody else" in answers[2][1]
 
 
-def test_a_short_wait_is_waited_a_long_one_said(service: Service) -> None:
-    """Retry-After of a second is kept; of an hour it is said, and what was answered before stays."""
+def test_a_short_wait_is_waited_a_long_one_said(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry-After of a second is kept, of none it is one too; of an hour it is said. What was known stays."""
+    waits: list[float] = []
+    monkeypatch.setattr("songs.lookup.time", SimpleNamespace(monotonic=time.monotonic, sleep=waits.append))
     lookup = Lookup(service.address)
-    service.answers = [(429, {"Retry-After": "0"}, b"")]
+    service.answers = [(429, {"Retry-After": after}, b"") for after in ("0", "2", "soon")]
     assert lookup.find([Song(track_id(1))])[1] == ""
+    assert waits == [1, 2, 1]
+    service.answers = [(429, {"Retry-After": "9" * 5000}, b"")]
+    assert "asks to wait for 999999999 seconds" in lookup.find([Song(track_id(2))])[1]
     service.answers = [(429, {"Retry-After": "3600"}, b"")]
     found, trouble = lookup.find([Song(track_id(1)), Song(track_id(2))])
     assert trouble == "127.0.0.1 asks to wait for 3600 seconds; try again then"
@@ -649,9 +676,10 @@ def test_links_of_songs_that_a_list_has_get_into_lists(tmp_path: Path) -> None:
     song = Track(track_id(1), "Known", "A", "Album", 180_000, "2024-01-01")
     write_tracks(tmp_path / "happy.csv", [song])
     (tmp_path / "mine.txt").write_text(f"https://open.spotify.com/track/{track_id(1)}\n")
+    sound = next(iter(SOUNDS.values()))
     line = [tmp_path / "mine.txt", "--features", table, "--songs", tmp_path]
     assert split_songs([str(word) for word in line]) == 0
-    assert read_tracks(tmp_path / "angry.csv")[0] == [song]
+    assert read_tracks(tmp_path / "angry.csv")[0] == [replace(song, valence=sound[8], energy=sound[2])]
 
 
 def test_a_service_that_fails_halfway_changes_no_list(
@@ -667,7 +695,7 @@ def test_a_service_that_fails_halfway_changes_no_list(
     assert "127.0.0.1 answers 500; try again later; the lists stay as they are\n" in capsys.readouterr().err
     assert (tmp_path / "angry.csv").read_bytes() == before
     assert (tmp_path / "split.csv").read_text().count("\n") == 61
-    service.answers += [(429, {"Retry-After": "0"}, b"")] * 3
+    service.answers += [(429, {"Retry-After": "1"}, b"")]
     assert None not in Lookup(service.address).find([Song(track_id(1))])[0]
     service.answers += [(429, {"Retry-After": str(int(LONGEST) + 5)}, b"")]
     assert "asks to wait" in Lookup(service.address).find([Song(track_id(1))])[1]
@@ -690,6 +718,18 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, content: bytes | None, sa
     done = run(path, module="songs.split")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_songs_from_a_pipe_are_utf_8_wherever_it_runs(tmp_path: Path, locale: str) -> None:
+    """Under cron's locale too; bytes that are none are refused in a line."""
+    command = [sys.executable, "-m", "songs.split", "-", "--out", str(tmp_path / "out.csv")]
+    for text, code, said in (("Bj\xf6rk - Army of Me\n", 0, b""), ("Bj\xf6rk", 2, b"-: it is not text in UTF-8\n")):
+        content = text.encode("latin-1" if code else "utf-8")
+        environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, input=content, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (code, said)
+    assert "Bj\xf6rk" in (tmp_path / "out.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("out", ["mine.csv", "features.csv", "./mine.csv"])
@@ -767,7 +807,7 @@ def test_the_command_stops_in_a_line(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)  # nothing to a process that has ended
         assert process.wait(30) == 130
         assert process.stderr is not None
-        assert process.stderr.read() == "stopped; no song list was changed halfway\n"
+        assert process.stderr.read() == "stopped; no file was changed halfway\n"
 
 
 @pytest.mark.parametrize(
@@ -1140,6 +1180,7 @@ def test_the_switch_stays_on_while_the_mood_follows(browser: Any) -> None:
         page.reload()
         assert page.locator("#lift").is_checked()
         page.locator("#follow").click()
+        page.locator(".list[data-emotion='']").wait_for(state="attached")
         page.locator("#ways a[data-way=server]").click()
         page.locator("#start").click()
         page.locator(".list[data-lifted]:not([data-emotion=''])").wait_for(timeout=60_000)

@@ -37,8 +37,8 @@ def add_routes(app: Flask) -> None:
 
 
 def own() -> Response:
-    """Whether this browser is logged in; if so its devices, and what it must show to change something."""
-    return jsonify(_listeners().state(_secret()))
+    """Whether this browser is logged in, and what it must show to change something; with `?devices=1` its devices."""
+    return jsonify(_listeners().state(_secret(), with_devices=request.args.get("devices") == "1"))
 
 
 def own_login() -> ResponseReturnValue:
@@ -51,7 +51,7 @@ def own_login() -> ResponseReturnValue:
 
 def own_answer() -> ResponseReturnValue:
     """Back from Spotify's login. Only a new one ends the one before."""
-    from songs.player import LOGIN_LASTS
+    from songs.spotify import LOGIN_LASTS
 
     secret = request.cookies.get(BEGUN, "")
     if refusal := _listeners().finish(secret, request.args):
@@ -63,9 +63,24 @@ def own_answer() -> ResponseReturnValue:
 
 
 def own_play() -> Response:
-    """Play a song on a device, or on the active one."""
+    """Play songs on a device, or on the active one."""
     asked = _asked()
-    return jsonify(_listeners().play(_secret(), asked.get("song"), asked.get("device")))
+    return jsonify(_listeners().play(_secret(), asked.get("songs"), asked.get("device")))
+
+
+def own_pause() -> Response:
+    """Pause what plays there."""
+    return jsonify(_listeners().pause(_secret(), _asked().get("device")))
+
+
+def own_resume() -> Response:
+    """Go on with it."""
+    return jsonify(_listeners().resume(_secret(), _asked().get("device")))
+
+
+def own_playing() -> Response:
+    """Which song is on."""
+    return jsonify(_listeners().playing(_secret()))
 
 
 def own_save() -> Response:
@@ -88,6 +103,9 @@ ROUTES: dict[str, tuple[str, Callable[[], ResponseReturnValue]]] = {
     "/spotify/login": ("GET", own_login),
     "/spotify/callback": ("GET", own_answer),
     "/spotify/play": ("POST", own_play),
+    "/spotify/pause": ("POST", own_pause),
+    "/spotify/resume": ("POST", own_resume),
+    "/spotify/playing": ("GET", own_playing),
     "/spotify/save": ("POST", own_save),
     "/spotify/logout": ("POST", own_logout),
 }

@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, current_app, jsonify, request
+from flask import Flask, Response, abort, current_app, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from web.settings import PREFIX
@@ -48,10 +48,18 @@ def _refuse_other_sites() -> None:
 
     Elsewhere is another port of this machine too, which browsers call the same site.
     """
-    elsewhere = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    elsewhere = request.headers.get("Sec-Fetch-Site", _site_by_origin()) in ("cross-site", "same-site")
     linked = request.endpoint in ("index", "photo", "split", "own_answer") and request.method in ("GET", "HEAD")
     if elsewhere and not linked:
         abort(403, description="only this site's own page may ask for this")
+
+
+def _site_by_origin() -> str:
+    """The same as far as a POST's Origin says it: over plain http from elsewhere browsers say no more."""
+    origin = request.headers.get("Origin")
+    if request.method != "POST" or origin is None or origin.partition("://")[2] == request.host:
+        return "same-origin"
+    return "cross-site"
 
 
 def _secured(response: Response) -> Response:
@@ -63,7 +71,8 @@ def _secured(response: Response) -> Response:
     )
     response.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Referrer-Policy"] = "same-origin"  # with no-referrer our own forms would come from Origin: null
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
@@ -71,8 +80,17 @@ def _secured(response: Response) -> Response:
 
 
 def in_words(error: Exception) -> ResponseReturnValue:
-    """Any refusal as JSON, and what it says in the headers."""
-    return jsonify(error=sentence(error)), getattr(error, "code", None) or 500, headers_of(error)
+    """Any refusal as JSON, or as a page where somebody opened an address, and what it says in the headers."""
+    told = sentence(error)
+    answer = render_template("refusal.html", told=told) if _is_opened() else jsonify(error=told)
+    return answer, getattr(error, "code", None) or 500, headers_of(error)
+
+
+def _is_opened() -> bool:
+    """Whether a person waits for a page. A script of ours asks for a part of one as text/html, too."""
+    kinds = request.accept_mimetypes
+    wanted = kinds["text/html"] > kinds["application/json"]
+    return wanted and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
 
 
 def headers_of(error: Exception) -> list[tuple[str, str]]:
