@@ -221,9 +221,10 @@ class Listeners:
         return self._ask(secret, lambda spotify: spotify.start_playback(there))
 
     def playing(self, secret: str) -> dict[str, Any]:
-        """The song that a device of theirs is at, under the id that it was sent with. Raises PlayerError."""
-        item = self._ask(secret, lambda spotify: spotify.current_playback()).get("item") or {}
-        return {"song": (item.get("linked_from") or item).get("id")}
+        """The song that a device of theirs is at, under the id it was sent with, and whether it rests. PlayerError."""
+        now = self._ask(secret, lambda spotify: spotify.current_playback())
+        item = now.get("item") or {}
+        return {"song": (item.get("linked_from") or item).get("id"), "paused": not now.get("is_playing")}
 
     def save(self, secret: str, playlist: Playlist) -> dict[str, Any]:
         """A new private playlist with a mood's songs: its name and address, and how many Spotify took.

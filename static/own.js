@@ -5,6 +5,7 @@ import { $, counted, write } from "./site.js";
 
 const TIMEOUT = 60000; // a long list is saved in several requests to Spotify
 const AGAIN = 10000; // milliseconds until it is asked again how things stand, when nobody could say, or somebody returns
+const SETTLES = 5000; // milliseconds for which Spotify may still name the song before
 const HERE = ""; // the choice of hearing songs on this page
 const CHOSEN = "visage-device"; // where this tab keeps the other choice
 
@@ -20,6 +21,7 @@ let listed = -Infinity; // when the devices were asked for last
 let known = []; // which they were
 let there = HERE; // the device that the foot of the window is about
 let sent = null; // the song that it was given last, or had come to when it was asked
+let sentAt = -Infinity; // when it was given that
 
 async function ask(what, body) {
   const options = body && {
@@ -126,7 +128,7 @@ async function see(devices) {
     if (lost) tell("");
     lost = false;
     show(state);
-    if (devices && sent) await catchUp();
+    if (devices && chosen()?.value) await catchUp();
   } catch (error) {
     lost = $("stranger").hidden && $("known").hidden;
     if (lost) tell(why(error));
@@ -134,11 +136,14 @@ async function see(devices) {
   }
 }
 
-/** The device goes on through the list by itself: which song has it come to? */
+/** The device goes on through the list by itself: which song has it come to, and does it rest? */
 async function catchUp() {
-  const before = sent;
-  const { song } = await ask("/playing");
-  if (sent === before) lent((sent = song)); // or another was sent meanwhile
+  if (performance.now() - sentAt < SETTLES) return sent;
+  const before = sentAt;
+  const { song, paused } = await ask("/playing");
+  if (sentAt !== before) return sent; // another was sent meanwhile
+  halted(paused);
+  lent((sent = song));
   return song;
 }
 
@@ -156,7 +161,8 @@ function showRemote() {
   if (value === there) return;
   there = value;
   halted(false);
-  if (there) report(`Songs go to ${text}.`);
+  const say = $("player").hidden ? report : tell; // the open player stands in the place of the foot
+  if (there) say(`Songs go to ${text}.`);
 }
 
 const device = () => (chosen().value === "active" ? null : chosen().value);
@@ -167,23 +173,37 @@ async function onSong(event) {
   event.preventDefault();
   const { ids, title, row } = event.detail;
   sent = ids[0];
+  sentAt = performance.now();
+  const mine = sentAt; // what comes after another was pressed is about a song of before
   const done = attempt(async () => {
     if (!chosen().value) return play(row); // the login had ended, and the choice with it
     report("Sending.");
     await ask("/play", { songs: ids, device: device() });
+    if (sentAt !== mine) return;
     halted(false);
     report(`${title} plays on ${chosen().text}${ids[1] ? ", then the songs after it" : ""}.`);
-  }, report);
-  if (!(await done) && sent === ids[0]) lent((sent = null));
+  }, (text) => sentAt === mine && report(text));
+  if ((await done) || sentAt !== mine) return;
+  sentAt = -Infinity;
+  lent((sent = null));
 }
 
 async function further() {
-  next(await catchUp());
+  const on = await catchUp().catch((error) => {
+    if (error.refused) throw error;
+    return sent; // nobody could say
+  });
+  next(on);
 }
 
 async function halt() {
   const playing = $("halt").hasAttribute("data-playing");
-  await ask(playing ? "/pause" : "/resume", { device: device() });
+  try {
+    await ask(playing ? "/pause" : "/resume", { device: device() });
+  } catch (error) {
+    if (!error.refused) await catchUp().catch(() => {}); // it may have been paused on the device itself
+    throw error;
+  }
   halted(playing);
   report(`${playing ? "Paused" : "Goes on"} on ${chosen().text}.`);
 }

@@ -135,7 +135,8 @@ function giveUp() {
 }
 
 function retry() {
-  if ($("auto").checked && frame && $("sound").textContent === NO_ANSWER) load();
+  const used = document.activeElement === frame; // it may be playing, and only silent to us
+  if ($("auto").checked && frame && !used && $("sound").textContent === NO_ANSWER) load();
 }
 
 function open(address) {
@@ -170,7 +171,7 @@ function tell(command) {
 }
 
 function toggle() {
-  if (ready) tell("toggle");
+  if (ready && $("sound").textContent !== NOT_THIS) tell("toggle");
   else if ([NO_ANSWER, NOT_THIS].includes($("sound").textContent)) again(); // perhaps it does now
 }
 
@@ -197,7 +198,7 @@ function begin() {
 }
 
 function wantClick() {
-  if (heard?.buffering) return wait(START, wantClick);
+  if (heard?.buffering) return performance.now() - heard.at < ANSWER ? wait(START, wantClick) : giveUp();
   say(CLICK_THERE);
   unfold(true);
 }
@@ -206,7 +207,6 @@ function fail() {
   clearTimeout(timer);
   say(NOT_THIS);
   heard = null;
-  ready = false;
   mark();
   failures += 1;
   if (failures < FAILURES) wait(SKIP, goOn);
@@ -255,7 +255,8 @@ function say(text) {
 function onClick({ target }) {
   const row = target.closest(".play")?.closest("tr");
   if (!row) return;
-  if (row.dataset.track === song && ready && !heard?.over) toggle();
+  const lives = ready && !heard?.over && $("sound").textContent !== NOT_THIS;
+  if (row.dataset.track === song && lives) toggle();
   else play(row);
 }
 
@@ -300,4 +301,5 @@ $("close").addEventListener("click", onClose);
 document.addEventListener("keydown", onSpace);
 addEventListener("message", hear);
 addEventListener("online", retry);
+$("auto").addEventListener("change", retry);
 new MutationObserver(mark).observe($("songs"), { childList: true });

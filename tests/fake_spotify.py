@@ -188,7 +188,7 @@ class FakeSpotify:
             r"GET /playlists/(\w+)/items": self._items,
             r"POST /playlists/(\w+)/items": self._add,
             "GET /me/player/devices": lambda asked: Answer(body={"devices": self.devices}),
-            "GET /me/player": lambda asked: Answer(body={"item": song(0, id=self.on)}) if self.on else Answer(204, b""),
+            "GET /me/player": self._now,
             "PUT /me/player/play": self._play,
             "PUT /me/player/pause": self._pause,
             "GET /search": self._search,
@@ -281,6 +281,11 @@ class FakeSpotify:
         if wanted:
             return error(404, "Device not found")
         return error(404, "Player command failed: No active device found", "NO_ACTIVE_DEVICE")
+
+    def _now(self, asked: Asked) -> Answer:
+        """What a device is at; nothing once nothing is."""
+        now = {"item": song(0, id=self.on), "is_playing": not self.paused}
+        return Answer(body=now) if self.on else Answer(204, b"")
 
     def _search(self, asked: Asked) -> Answer:
         if int(asked.query.get("limit", 5)) > 10:

@@ -158,8 +158,8 @@ def test_a_click_on_a_mood_shows_at_once(page: Any) -> None:
     songs = Held(page, "**/songs?*")
 
     def busy() -> tuple[str | None, list[str | None]]:
-        pressed = [chip.get_attribute("data-emotion") for chip in page.locator("#chips [data-asked]").all()]
-        return page.locator("#songs").get_attribute("aria-busy"), pressed
+        pressed = "[...document.querySelectorAll('#chips [data-asked]')].map((chip) => chip.dataset.emotion)"
+        return page.locator("#songs").get_attribute("aria-busy"), page.evaluate(pressed)
 
     page.locator("#chips [data-emotion=sad]").click()
     answer = songs.next()
@@ -1119,6 +1119,12 @@ def later(page: Any) -> None:
     page.evaluate("{ const now = performance.now() + 60000; performance.now = () => now; }")
 
 
+def seconds_pass(page: Any, seconds: float) -> None:
+    """So many have passed for the page, and more do."""
+    shift = "(time) => { const now = performance.now.bind(performance); performance.now = () => now() + time; }"
+    page.evaluate(shift, 1000 * seconds)
+
+
 def told(page: Any, place: str = "#told") -> str:
     return str(page.locator(place).inner_text()) if page.locator(place).is_visible() else ""
 
@@ -1188,11 +1194,16 @@ def test_a_device_goes_on_and_pauses(somebody: Any, spotify: FakeSpotify, embed:
     songs, halt = listener.list(), somebody.locator("#halt")
     listener.press(0)
     assert eventually(lambda: [len(uris) for _, uris in spotify.played] == [len(songs)])
+    somebody.locator("#further").click()
+    somebody.locator("#further").click()  # at once: Spotify may still name the song before
+    assert eventually(lambda: spotify.on == songs[2])
+    seconds_pass(somebody, 6)
     spotify.on = songs[4]
     somebody.locator("#further").click()
     assert eventually(lambda: spotify.on == songs[5])
     current = somebody.locator("#songs tr[aria-current]")
     assert eventually(lambda: current.get_attribute("data-track") == songs[5])
+    seconds_pass(somebody, 6)
     spotify.on = songs[8]
     come_back(somebody)
     assert eventually(lambda: current.get_attribute("data-track") == songs[8])
@@ -1205,6 +1216,13 @@ def test_a_device_goes_on_and_pauses(somebody: Any, spotify: FakeSpotify, embed:
     spotify.paused = True  # on the device itself
     halt.click()
     assert eventually(lambda: "cannot do this now" in told(somebody, "#sent"))
+    assert eventually(lambda: halt.get_attribute("aria-label") == "Resume your device")
+    halt.click()
+    assert eventually(lambda: halt.get_attribute("aria-label") == "Pause your device")
+    seconds_pass(somebody, 6)
+    spotify.fail("/me/player", error(503, "Oh no"))
+    somebody.locator("#further").click()
+    assert eventually(lambda: spotify.on == songs[9])
 
 
 def test_a_device_of_before_is_waited_for(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:

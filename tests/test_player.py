@@ -520,12 +520,14 @@ def test_a_device_pauses_and_goes_on(ann: Browser, spotify: FakeSpotify) -> None
 
 def test_what_a_device_is_at(ann: Browser, spotify: FakeSpotify) -> None:
     """The song's id is the one that was sent, also where Spotify plays another copy of the song instead."""
-    assert ann.client.get("/spotify/playing").json == {"song": None}
+    assert ann.client.get("/spotify/playing").json == {"song": None, "paused": True}
     ann.play("kitchen1")
-    assert ann.client.get("/spotify/playing").json == {"song": SONG}
-    copy = {"item": song(1, linked_from={"id": SONG})}
+    assert ann.client.get("/spotify/playing").json == {"song": SONG, "paused": False}
+    copy = {"item": song(1, linked_from={"id": SONG}), "is_playing": True}
     spotify.fail("/v1/me/player", Answer(body=copy))
-    assert ann.client.get("/spotify/playing").json == {"song": SONG}
+    assert ann.client.get("/spotify/playing").json == {"song": SONG, "paused": False}
+    spotify.paused = True
+    assert ann.client.get("/spotify/playing").json["paused"]
 
 
 def test_devices_that_cannot_be_played_are_not_offered(ann: Browser, spotify: FakeSpotify) -> None:
