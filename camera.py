@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["starting", "live", "idle", "error"]
 LOOK_AGAIN = 10.0  # seconds of the demo before a camera that did not open is tried again
-SHORTEST = 0.8 / FASTEST  # seconds between two pictures that are shown; a camera of 120 a second shows no more
+SHORTEST = 0.8 / FASTEST  # seconds between two pictures that are shown, though a camera sends 120 a second
 BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a lost source
 
 
@@ -303,13 +303,12 @@ class _Run:
         return played, f"{public_name(source)} has ended: it will be opened again"
 
     def _take(self, frame: Frame, source: str) -> None:
-        now = time.monotonic()
         with self._fresh:
-            if self._ended.is_set() or (self._frame is not None and now - self._taken_at < SHORTEST):
+            if self._ended.is_set():
                 return
             if source != self._source:
                 self._faces, self._reading = (), None
-            self._frame, self._taken_at, self._count = frame, now, self._count + 1
+            self._frame, self._taken_at, self._count = frame, time.monotonic(), self._count + 1
             self._source, self._failed = source, False
             self._worked = self._worked or source != "demo"
             if source != "demo" or self._camera.source == "demo":
@@ -331,6 +330,10 @@ class _Run:
             self._count += 1
             self._fresh.notify_all()
 
+    def _rest(self, since: float) -> None:
+        """Whatever the source sends, nothing is read or shown sooner than SHORTEST after the last; then the newest."""
+        self._ended.wait(max(0.0, since + SHORTEST - time.monotonic()))
+
     def _wait_past(self, count: int) -> bool:
         """Whether something newer than `count` came within a second; under `_fresh`."""
         return self._fresh.wait_for(lambda: self._count != count or self._ended.is_set(), 1.0)
@@ -347,10 +350,12 @@ class _Run:
                 recognizer, follower = self._camera.recognizer.for_video(), Follower(self._camera.rules)
             if frame is None:
                 continue
+            began = time.monotonic()
             follower.follow(recognizer.recognize(frame), at)
             with self._fresh:
-                if not self._ended.is_set():
+                if not self._ended.is_set() and self._source == source:
                     self._faces, self._reading = follower.faces, follower.reading
+            self._rest(began)
 
     # publish
 
@@ -361,11 +366,13 @@ class _Run:
                 new = self._wait_past(last)
                 last = self._count
                 frame, snapshot = self._frame, self._described(pace.fps)
+            began = time.monotonic()
             if new and frame is not None and snapshot.status == "live":
                 pace.tick(snapshot.taken_at)
                 picture = encode_jpeg(annotate(frame, snapshot.faces))
             if not self._camera.publish(self, replace(snapshot, jpeg=snapshot.jpeg or picture)):
                 break
+            self._rest(began)
         self.end()
 
     def _described(self, fps: float) -> Snapshot:

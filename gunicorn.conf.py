@@ -125,8 +125,7 @@ def _open_files():
     most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        return most
-    return soft if soft != resource.RLIM_INFINITY else 1 << 20
+    return most
 
 
 wsgi_app = "app:serve()"

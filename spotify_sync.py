@@ -104,10 +104,10 @@ def refresh(options: argparse.Namespace, settings: Settings) -> int:
         for e in wanted
     ):
         return 0
-    warn_of_end(settings)
     with nullcontext() if options.dry_run else only_one(settings.songs):
         spotify = connect(settings)
         snapshots = look(spotify, {playlist for ids in wanted.values() for playlist in ids})
+        warn_of_end(settings)
         run = Refresh(spotify, settings.songs, snapshots, options.append, options.dry_run)
         done = [run.one(emotion, ids) for emotion, ids in wanted.items()]
     return 0 if all(done) else 1
@@ -481,8 +481,6 @@ def entries_of(spotify: Any, playlist: str, emotion: Emotion) -> tuple[list[Any]
     try:
         for page, total in pages(spotify.playlist_items, playlist, additional_types=("track",)):
             entries += page
-            if not page and len(entries) < total:
-                raise ListError(f"playlist {playlist}: Spotify gave {len(entries)} of its {total} entries; try again")
             show(f"{emotion:9}[{'#' * (30 * len(entries) // max(total, 1)):<30}] {len(entries)}/{total}")
     except RefusedError:
         return nested_entries(spotify, playlist)

@@ -112,7 +112,7 @@ def apart(faces: fer2013.FaceSet, data: Path) -> fer2013.FaceSet:
     """
     train = fer2013.load(data, "train")
     shown = train.pixels[~fer2013.near_copies(train.pixels, faces.pixels, moved=False)]
-    rest = ~fer2013.near_copies(faces.pixels, shown) if len(shown) else np.ones(len(faces), bool)
+    rest = ~fer2013.near_copies(faces.pixels, shown) if len(shown) else np.zeros(len(faces), bool)
     if not rest.any():
         raise fer2013.DataError(f"the training split of {data} shows all of these pictures: leave --apart out")
     return faces.only(np.flatnonzero(rest))

@@ -233,7 +233,7 @@ def _card(run: Path, settings: Settings, temperature: float, data: Path, reports
     shipped = reports["litert"]
     return {
         "labels": list(EMOTIONS),
-        "input": "48 x 48 grey pixels, 0 to 255, float32; rescaled inside the network",
+        "input": "48 x 48 grey pixels, 0 to 255, float32; stretched where they are dull, and rescaled, inside",
         "settings": json.loads((run / "settings.json").read_text(encoding="utf-8")),
         "seed": settings.seed,
         "temperature": round(temperature, 4),

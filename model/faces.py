@@ -130,7 +130,7 @@ class FaceTracker:
     def _look(self, frame: Frame) -> list[Box]:
         """Around every face shown; over the whole frame when it is time, to see a newcomer again, or with none."""
         self._since_scan += 1
-        newcomer = any(_best_match(box, self._shown) is None for boxes in list(self._seen)[-1:] for box in boxes)
+        newcomer = self._shown and any(_best_match(box, self._shown) is None for box in self._seen[-1])
         if self._shown and not newcomer and self._since_scan < self.SCAN_EVERY:
             return self._detector.detect(frame, self._shown)
         self._since_scan = 0

@@ -34,7 +34,7 @@ def confusion_chart(
     """Counts (7, 7) with each row's share as its shade; with `names` (of the rows, of the columns) of any size."""
     figure, axes = _chart(6.2, 5.4)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")  # square, long names were cut off
     for (row, column), share in np.ndenumerate(shares):
         text = f"{share:.0%}\n{confusion[row, column]}"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.55 else INK)

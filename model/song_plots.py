@@ -36,7 +36,7 @@ def draw(audio: Songs, lyrics: Songs, temperatures: Mapping[str, float], out: Pa
     confusion_chart(
         _confusion(labels, np.array(answers), moods),
         out / "song-audio-confusion.png",
-        "labelled, by the source that was left out",
+        "labelled (source left out)",
         "heard as",
         (list(np.unique(labels)), moods),
     )
@@ -50,7 +50,7 @@ def draw(audio: Songs, lyrics: Songs, temperatures: Mapping[str, float], out: Pa
     confusion_chart(
         _confusion(labelled, told, names),
         out / "song-lyrics-confusion.png",
-        "labelled by people, their source left out",
+        "labelled (source left out)",
         "read as",
         (names, names),
     )

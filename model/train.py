@@ -177,6 +177,8 @@ class Run(keras.callbacks.Callback):
         """
         try:
             saved = keras.models.load_model(self.checkpoint)
+            if [type(one) for one in saved.operations] != [type(one) for one in network.operations]:
+                raise ValueError("it was built otherwise")  # operations without weights differ unseen
             network.set_weights(saved.get_weights())
             network.optimizer.build(network.trainable_variables)
             for ours, theirs in zip(network.optimizer.variables, saved.optimizer.variables, strict=True):

@@ -180,8 +180,10 @@ def _outgrown(faces: Sequence[Face], last: Box | None, since: float | None, at: 
 
     A frame that does not show the one at `last` says nothing.
     """
+    if last is None:
+        return None
     chosen = main_face(faces, last)
-    if last is None or chosen is None or chosen.box.overlap(last) < SAME:
+    if chosen is None or chosen.box.overlap(last) < SAME:
         return since
     if max(face.box.area for face in faces) < OUTGROWN * chosen.box.area:
         return None
@@ -202,7 +204,8 @@ def _choice(
     """
     chosen = main_face(faces, last, others)
     if chosen and outgrown is not None and at - outgrown >= GIVES_WAY:
-        return main_face(faces, None), True
+        largest = main_face(faces, None)
+        return largest, largest is not chosen
     if chosen or not faces or (reading and at - reading.at < MISSED):
         return chosen, False
     return main_face(faces, None), True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed has it not
 
 import cv2
 
@@ -93,7 +93,7 @@ def shown_once(source: str) -> Showing:
 
 def is_device(source: str) -> bool:
     """Whether a source names a camera of this machine."""
-    return source.isdecimal() or source.startswith(("/dev/video", "/dev/v4l/"))
+    return source.isdecimal() or (source.startswith("/dev/") and not source.startswith("/dev/shm/"))  # noqa: S108
 
 
 def is_url(source: str) -> bool:
@@ -190,10 +190,10 @@ def _url_capture(url: str) -> tuple[cv2.VideoCapture, str]:
 
 
 def _through_a_proxy(url: str) -> str:
-    """What else may be wrong where FFmpeg goes through a proxy."""
-    parts = urlsplit(url)
-    asked = parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
-    return f" A proxy is asked for it: NO_PROXY={parts.hostname} asks the camera itself." if asked else ""
+    """What else may be wrong where FFmpeg goes through a proxy; it reads these two variables and no others."""
+    host, proxy, without = urlsplit(url).hostname or "", os.environ.get("http_proxy"), os.environ.get("no_proxy", "")
+    asked = proxy and url.lower().startswith("http") and not proxy_bypass_environment(host, {"no": without})
+    return f" A proxy is asked for it: no_proxy={host} asks the camera itself." if asked else ""
 
 
 def _file_frames(path: Path) -> Iterator[Frame]:

@@ -121,7 +121,7 @@ class FeatureTable:
             with self._reading:
                 found |= self._remembered(keys)  # somebody may have read them meanwhile
                 if wanted := keys - found.keys():
-                    found |= self._read(wanted)
+                    found |= self._read(wanted, found)
         return [next((sound for key in keys if (sound := found.get(key))), None) for keys in asked]
 
     def _remembered(self, keys: set[str]) -> dict[str, Sound | None]:
@@ -137,14 +137,15 @@ class FeatureTable:
                 raise FeaturesError(self._fault)
             return {key: self._found[key] for key in keys & self._found.keys()}
 
-    def _read(self, wanted: set[str]) -> dict[str, Sound | None]:
-        """What the table says of these keys, to be remembered. Raises FeaturesError."""
+    def _read(self, wanted: set[str], known: Mapping[str, Sound | None]) -> dict[str, Sound | None]:
+        """What the table says of these keys, to be remembered with those `known`. Raises FeaturesError."""
         found: dict[str, Sound | None] = dict.fromkeys(wanted)
         for sound in self._rows(Wanted(wanted)):
             for key in wanted.intersection(sound.song.keys):
                 found[key] = found[key] or sound  # of two rows the first counts
         with self._lock:  # of a table that could not be read to its end, nothing is remembered
-            self._found = found if len(self._found) + len(found) > MOST_REMEMBERED else self._found | found
+            rest = {} if len(self._found) + len(found) > MOST_REMEMBERED else self._found
+            self._found = {**rest, **known, **found}
         return found
 
     def _rows(self, wanted: Wanted | None = None, faults: list[str] | None = None) -> Iterator[Sound]:

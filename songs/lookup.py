@@ -142,4 +142,4 @@ def _sound(row: Any) -> Sound | None:
 def _seconds(retry_after: str | None) -> int:
     """How long a service asks to wait; a second at least, or it would be asked without a pause."""
     text = (retry_after or "").strip()
-    return max(1, int(text[:9])) if text.isdecimal() else 1
+    return max(1, min(int(text[:12]), 10**9)) if text.isdecimal() else 1

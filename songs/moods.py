@@ -22,7 +22,7 @@ from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
 from songs.catalog import Track, append_tracks, list_of, measure, names_of, not_in, read_tracks, write_tracks
 from songs.dotenv import DotenvError, own_lists
 from songs.features import SONG_COLUMNS, artists_in, id_in
-from songs.streams import complain, exit_code, say
+from songs.streams import complain, exit_code, say, spoken_beside
 from songs.synced import PLAYLISTS, forget_fetch, is_refreshed
 
 NAMES = {  # how tables in circulation call a column
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def label_songs(options: argparse.Namespace) -> None:
     """Add mood, emotion and confidence to a table of songs with audio features, lyrics or both."""
+    tell = spoken_beside(options.out)
     tally = label(options.table, options.out, load_song_moods(), complain, _bar())
     if tally.faults > FAULTS_SAID:
         complain(f"... and {tally.faults - FAULTS_SAID} more")
     counted = ", ".join(f"{n} {mood}" for mood, n in tally.moods.most_common())
-    tell = say if options.out.is_file() else complain  # in a pipe, the table has been said
     tell(f"{options.out}: {tally.moods.total()} songs: {counted or 'none'}; {tally.faults} rows with a fault")
 
 

@@ -31,7 +31,7 @@ from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
 from songs.moods import ALSO_IN, choose, existing_folder, listed, undone, write_lists
 from songs.paste import Pasted, SplitError, read_songs, songs_of
-from songs.streams import complain, exit_code, say
+from songs.streams import complain, exit_code, spoken_beside
 from songs.synced import forget_fetch
 
 PATIENCE = 3600.0  # seconds that the command lets a service take; a playlist of thousands is asked for in minutes
@@ -205,6 +205,7 @@ def _run(options: argparse.Namespace) -> None:
     text = _text_of(options.file)
     lookup = Lookup(options.lookup, PATIENCE) if options.lookup else None
     split = Splitter(table, lookup).split(read_songs(text), look_up=True)
+    tell = spoken_beside(options.out)
     if options.out:
         _write_out(options.out, as_csv(split))
     if options.songs and not split.whole:
@@ -212,7 +213,6 @@ def _run(options: argparse.Namespace) -> None:
     written = _write(split, options.songs, options.append, home) if options.songs else []
     for trouble in split.troubles:
         complain(trouble)
-    tell = say if not options.out or options.out.is_file() else complain  # in a pipe, the table has been said
     for line in (*_lines(split), *written):  # once all is written: a pipe may close
         tell(line)
 
@@ -279,7 +279,7 @@ def _write(split: Split, folder: Path, append: bool, home: Emotion | None) -> li
         del chosen[home]
     written = list(write_lists(chosen, folder, append or home is not None))
     if home:  # last: of songs that move, none is ever in no list
-        moved = {track.track_id for tracks in chosen.values() for track in tracks}
+        moved = {track.track_id for emotion, (_, _, track) in songs if emotion != home}
         written.append(_left_without(list_of(folder, home), moved))
     if left:
         complain(f"{left} songs are in no list: a list needs a Spotify id and a title")

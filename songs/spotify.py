@@ -410,8 +410,8 @@ def in_words(code: int, text: str, reason: str | None, headers: Mapping[str, str
 
 def limit(used_up: bool, retry_after: str | None) -> SyncError:
     """Too many requests: a moment, or hours."""
-    text = (retry_after or "").strip()[:7]  # four months are enough for any calendar
-    seconds = int(text) if text.isdecimal() else 0
+    text = (retry_after or "").strip()[:12]
+    seconds = min(int(text), LOGIN_LASTS) if text.isdecimal() else 0
     if not used_up and seconds <= LONGEST_WAIT:
         return PassingError("Spotify asks to slow down", max(SHORTEST_WAIT, seconds))
     until = f"until {datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M}" if seconds else "for now"
@@ -444,7 +444,7 @@ def pages(call: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[t
         if not entries:
             return
         span = page.get("limit")
-        offset += max(len(entries), span if isinstance(span, int) else 0)
+        offset += max(len(entries), min(span, PAGE) if isinstance(span, int) else 0)
 
 
 def add_songs(add: Callable[[list[str]], object], songs: Sequence[str]) -> int:

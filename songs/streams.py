@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 
@@ -40,6 +41,20 @@ def say(line: str) -> None:
 def complain(line: str) -> None:
     """A line about what went wrong."""
     sys.stderr.write(f"{line}\n")
+
+
+def spoken_beside(out: Path | None) -> Callable[[str], None]:
+    """What says the lines of a command that writes a table to `out`: `say`, unless that is where the lines would go."""
+    if out and out.exists() and not (out.is_file() and not _is_output(out)):
+        return complain
+    return say
+
+
+def _is_output(path: Path) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # nothing has taken stdout
+        return False
 
 
 def fault_of_file(error: OSError, file: str = "a file") -> str:

@@ -249,19 +249,29 @@ def viewer_until(viewer: Viewer, readings: int) -> Iterator[Snapshot]:
 
 
 def test_a_source_without_a_pace_is_slowed(source: Source) -> None:
-    """A camera of 240 pictures a second, or a stream that pushes, is shown at a film's pace; no picture is kept up."""
+    """A camera of 240 pictures a second, or a stream that pushes, is shown at about a film's pace."""
     source.rate = 1000
     camera = Camera("fake", stub_recognizer(), open_frames=source)
     with camera.watch() as viewer:
-        live = [s for s, _ in zip((s for s in viewer if s.status == "live"), range(40), strict=False)]
+        pictures = (s for s in viewer if s.status == "live")
+        next(pictures)
+        began = time.monotonic()
+        for _ in range(40):
+            next(pictures)
+        assert time.monotonic() - began >= 38 * SHORTEST
     camera.close()
-    apart = [b.taken_at - a.taken_at for a, b in pairwise(live) if b.taken_at > a.taken_at]
-    assert min(apart) >= SHORTEST
 
 
 @pytest.mark.parametrize(
     ("source", "device"),
-    [("0", True), ("/dev/video2", True), ("/dev/v4l/by-id/usb-cam", True), ("/dev/shm/x.mp4", False), ("demo", False)],
+    [
+        ("0", True),
+        ("/dev/video2", True),
+        ("/dev/v4l/by-id/usb-cam", True),
+        ("/dev/webcam", True),
+        ("/dev/shm/x.mp4", False),
+        ("demo", False),
+    ],
 )
 def test_what_is_a_camera(source: str, device: bool) -> None:
     """A number or a video device; a film in shared memory is a film."""
@@ -307,10 +317,11 @@ def test_a_camera_behind_a_proxy_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     for no_proxy, said in (("", True), ("127.0.0.1", False)):
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # which FFmpeg does not read
         monkeypatch.setenv("no_proxy", no_proxy)
         with pytest.raises(SourceError) as error:
             next(frames("http://127.0.0.1:9/video"))
-        assert ("NO_PROXY=127.0.0.1 asks the camera itself" in str(error.value)) is said
+        assert ("no_proxy=127.0.0.1 asks the camera itself" in str(error.value)) is said
 
 
 def test_the_demo_goes_on_while_cameras_are_tried(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
