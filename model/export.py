@@ -49,7 +49,9 @@ class ExportError(Exception):
 
 
 def check_place(out: Path) -> None:
-    """ExportError, before any work, where the files could not be put."""
+    """ExportError, before any work, where the files could not be made, or not be put."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError("LiteRT files are made by TensorFlow: set KERAS_BACKEND=tensorflow, or leave it out")
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out} is a file: choose another --out")
 

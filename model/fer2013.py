@@ -27,7 +27,7 @@ from model.emotions import EMOTIONS, Emotion
 logger = logging.getLogger(__name__)
 
 SIZE = 48
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
 # What a damaged zip or table raises, an encrypted zip (RuntimeError) and a file that may not be read.
 UNREADABLE = (OSError, RuntimeError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile, zlib.error)
 USAGES = {"train": "Training", "test": "PublicTest"}

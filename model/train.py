@@ -335,6 +335,10 @@ def train(
     """Run or resume the training in `out` and return the trained network."""
     if settings.votes == "labels" and not ferplus:
         raise SystemExit("--votes labels needs the votes: add --ferplus")
+    if settings.keep_from > settings.epochs:
+        raise SystemExit(f"--keep-from is {settings.keep_from}: choose 1 to {settings.epochs}, the last epoch, or 0")
+    if settings.batch % devices:
+        raise SystemExit(f"--batch is {settings.batch}, which {devices} devices cannot share alike: choose a multiple")
     run = Run(out, settings.seed, settings.keep_from)
     start = begin(run, settings, resume, data=data, ferplus=ferplus)
     keras.utils.set_random_seed(settings.seed)
@@ -353,7 +357,7 @@ def train(
         epochs=settings.epochs,
         initial_epoch=start,
         validation_data=(validation.pixels[..., None].astype(np.float32), np.eye(len(EMOTIONS))[validation.labels]),
-        validation_batch_size=256,
+        validation_batch_size=256 // devices * devices,
         shuffle=False,  # Batches shuffles, by its seed; Keras would shuffle by a state that no checkpoint holds
         callbacks=[run, Progress(settings.epochs, len(batches), start)],
         verbose=0,

@@ -135,9 +135,9 @@ def test_labels_are_translated_by_name(folder: Path) -> None:
 
 def test_any_folder_of_emotions_can_be_measured(tmp_path: Path) -> None:
     """Sub-folders without a split, of some emotions, with pictures of any size, in colour."""
-    for emotion, size in ((Emotion.SAD, 200), (Emotion.HAPPY, 31)):
+    for emotion, size, ending in ((Emotion.SAD, 200, "jpg"), (Emotion.HAPPY, 31, "tiff")):
         (tmp_path / emotion).mkdir()
-        cv2.imwrite(str(tmp_path / emotion / "a.jpg"), cv2.merge([picture(1, size)] * 3))
+        cv2.imwrite(str(tmp_path / emotion / f"a.{ending}"), cv2.merge([picture(1, size)] * 3))
     faces = fer2013.load(tmp_path, "test")
     assert faces.pixels.shape == (2, 48, 48)
     assert {EMOTIONS[label] for label in faces.labels} == {Emotion.SAD, Emotion.HAPPY}
@@ -686,7 +686,16 @@ def test_devices_that_keras_would_not_share_among_are_refused(folder: Path, tmp_
     """On TensorFlow one device would do all the work, unsaid."""
     out = tmp_path / "out"
     assert "KERAS_BACKEND=jax" in refused("model.train", "--data", folder, "--out", out, "--distribute")
+    late = refused("model.train", "--data", folder, "--out", out, "--epochs", 3, "--keep-from", 4)
+    assert late == "--keep-from is 4: choose 1 to 3, the last epoch, or 0"
     assert not out.exists()
+
+
+@pytest.mark.parametrize("module", ["model.export", "model.export_detector"])
+def test_an_export_needs_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """A training may run on JAX or PyTorch; what makes LiteRT files of it would end in errors of a compiler's."""
+    monkeypatch.setattr("model.export.keras.backend.backend", lambda: "jax")
+    assert "set KERAS_BACKEND=tensorflow" in refused(module, "--run", tmp_path, "--data", tmp_path, "--out", tmp_path)
 
 
 def test_a_run_that_cannot_begin_is_explained(folder: Path, tmp_path: Path) -> None:
