@@ -92,7 +92,7 @@ def _unlike(pixels: np.ndarray) -> list[np.ndarray]:
     """The pictures that are no copy of one before: one person's series would be the face of somebody."""
     kept: list[np.ndarray] = []
     for one in pixels:
-        if not kept or not fer2013.near_copies(one[None], np.stack(kept), distance=10.0)[0]:
+        if not kept or not fer2013.near_copies(one[None], np.stack(kept), distance=10.0, moved=False)[0]:
             kept.append(one)
     return kept
 

@@ -65,7 +65,7 @@ def label_songs(options: argparse.Namespace) -> None:
 
 def make_playlists(options: argparse.Namespace) -> None:
     """Make the song lists from a labelled table: the surest songs, each artist as rarely as possible."""
-    chosen = choose(labelled_songs(options.table, complain), options.top)
+    chosen = choose(labelled_songs(options.table), options.top)
     for line in write_lists(chosen, options.songs, options.append):
         say(line)
 
@@ -79,7 +79,7 @@ def check_lists(options: argparse.Namespace) -> None:
     known = {track.track_id for tracks in lists.values() for track in tracks}
     labelled = {
         track.track_id: (emotion, sure)
-        for emotion, (sure, _, track) in labelled_songs(options.table, complain)
+        for emotion, (sure, _, track) in labelled_songs(options.table)
         if track.track_id in known and sure >= options.sure
     }
     if not labelled:
@@ -91,10 +91,10 @@ def check_lists(options: argparse.Namespace) -> None:
                 say(f"{emotion}: {track.artist}: {track.title} is labelled {sounds} ({sure:.2f})")
 
 
-def labelled_songs(table: Path, complain: Callable[[str], None]) -> Iterator[tuple[Emotion, Song]]:
+def labelled_songs(table: Path) -> Iterator[tuple[Emotion, Song]]:
     """The songs of a labelled table with the emotion each has, one by one. Raises TableError and OSError.
 
-    Songs without a mood are skipped; `complain` hears of the first rows that are none, and how many more there are.
+    Songs without a mood are skipped; of rows that are none the first are complained of, and how many more there are.
     """
     faults = 0
     csv.field_size_limit(LONGEST_FIELD)

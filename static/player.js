@@ -136,7 +136,7 @@ function giveUp() {
 
 function retry() {
   const used = document.activeElement === frame; // it may be playing, and only silent to us
-  if ($("auto").checked && frame && !used && $("sound").textContent === NO_ANSWER) load();
+  if ($("auto").checked && frame && !used && says(NO_ANSWER)) load();
 }
 
 function open(address) {
@@ -171,8 +171,8 @@ function tell(command) {
 }
 
 function toggle() {
-  if (ready && $("sound").textContent !== NOT_THIS) tell("toggle");
-  else if ([NO_ANSWER, NOT_THIS].includes($("sound").textContent)) again(); // perhaps it does now
+  if (ready && !says(NOT_THIS)) tell("toggle");
+  else if (says(NO_ANSWER) || says(NOT_THIS)) again(); // perhaps it does now
 }
 
 function again() {
@@ -228,7 +228,7 @@ function follow({ isPaused, isBuffering, position, duration }) {
 function started() {
   clearTimeout(timer);
   if (!introduced) say(HALF_A_MINUTE);
-  else if ($("sound").textContent !== HALF_A_MINUTE) say("");
+  else if (!says(HALF_A_MINUTE)) say("");
   introduced = true;
 }
 
@@ -250,12 +250,14 @@ function say(text) {
   write($("sound"), text);
 }
 
+const says = (text) => $("sound").textContent === text;
+
 // -- keys and clicks -----------------------------------------------------------------------------
 
 function onClick({ target }) {
   const row = target.closest(".play")?.closest("tr");
   if (!row) return;
-  const lives = ready && !heard?.over && $("sound").textContent !== NOT_THIS;
+  const lives = ready && !heard?.over && !says(NOT_THIS);
   if (row.dataset.track === song && lives) toggle();
   else play(row);
 }

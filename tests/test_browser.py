@@ -102,9 +102,7 @@ def test_the_bars_show_seven_probabilities(page: Any) -> None:
 
 def test_a_chip_pins_the_table_until_released(page: Any) -> None:
     """A mood chosen by hand stays, whatever the face does, until it is released."""
-    sees(page, "happy")
-    page.locator("#start").click()
-    assert shows(page, "happy")
+    begin(page, "happy")
     page.locator("#chips [data-emotion=disgust]").click()
     assert shows(page, "disgust")
     asked: list[str] = []
@@ -121,9 +119,7 @@ def test_a_chip_pins_the_table_until_released(page: Any) -> None:
 
 def test_the_list_stays_while_a_hand_is_at_it(page: Any) -> None:
     """Who moves the pointer over the songs, or scrolls, presses what they saw: another mood's songs wait."""
-    sees(page, "happy")
-    page.locator("#start").click()
-    assert shows(page, "happy")
+    begin(page, "happy")
     for way, mood in ((lambda n: page.mouse.move(900, 500 + n), "surprise"), (lambda n: page.mouse.wheel(0, 9), "sad")):
         way(0)
         before = page.locator("#songs .list").get_attribute("data-emotion")
@@ -138,9 +134,7 @@ def test_the_list_stays_while_a_hand_is_at_it(page: Any) -> None:
 
 def test_songs_that_come_while_a_hand_is_at_the_list_wait(page: Any) -> None:
     """Also those that were asked for before."""
-    sees(page, "happy")
-    page.locator("#start").click()
-    assert shows(page, "happy")
+    begin(page, "happy")
     songs = Held(page, "**/songs?*")
     sees(page, "surprise")
     answer = songs.next()
@@ -176,9 +170,7 @@ def test_a_click_on_a_mood_shows_at_once(page: Any) -> None:
 
 def test_a_lift_is_not_lost_to_a_new_mood(page: Any) -> None:
     """A face that changes before the songs that lift are there changes neither what was asked for nor the address."""
-    sees(page, "sad")
-    page.locator("#start").click()
-    assert shows(page, "sad")
+    begin(page, "sad")
     songs = Held(page, "**/songs?*")
     page.locator("#lift").check()
     sees(page, "fear")
@@ -192,9 +184,7 @@ def test_a_lift_is_not_lost_to_a_new_mood(page: Any) -> None:
 
 def test_another_camera_begins_without_a_mood(page: Any) -> None:
     """What the one before saw is not what the songs follow once the other one was chosen."""
-    sees(page, "happy")
-    page.locator("#start").click()
-    assert shows(page, "happy")
+    begin(page, "happy")
     page.locator("#chips [data-emotion=sad]").click()
     assert shows(page, "sad")
     page.locator("#ways [data-way=mine]").click()
@@ -204,9 +194,7 @@ def test_another_camera_begins_without_a_mood(page: Any) -> None:
 
 def test_what_stays_the_same_is_not_written_anew(page: Any) -> None:
     """While the face and its mood stand still, no text on the page is replaced by the same one."""
-    sees(page, "happy")
-    page.locator("#start").click()
-    assert shows(page, "happy")
+    begin(page, "happy")
     page.evaluate(
         """() => {
             window.written = 0;
@@ -318,11 +306,16 @@ def shows(page: Any, emotion: str) -> bool:
     return bool(eventually(lambda: page.locator(f"#songs .list[data-emotion={emotion}]").count() == 1))
 
 
+def begin(page: Any, emotion: str) -> None:
+    """Start the site's camera, which sees this mood, and wait for its songs."""
+    sees(page, emotion)
+    page.locator("#start").click()
+    assert shows(page, emotion)
+
+
 def test_moods_that_could_not_be_fetched_leave_the_page_as_it_was(page: Any) -> None:
     """Two clicks without an answer pin nothing: dial and address say what is shown, and the songs follow the face."""
-    sees(page, "happy")
-    page.locator("#start").click()
-    assert shows(page, "happy")
+    begin(page, "happy")
     songs = Held(page, "**/songs?*")
     for emotion in ("sad", "fear"):
         page.locator(f"#chips [data-emotion={emotion}]").click()
