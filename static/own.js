@@ -1,7 +1,7 @@
 // People's own Spotify: which of their devices sounds, and a mood kept as a playlist. Only where an app is configured.
 
 import { lent, next, play } from "./player.js";
-import { $, counted, write } from "./site.js";
+import { $, counted, kept, write } from "./site.js";
 
 const TIMEOUT = 60000; // a long list is saved in several requests to Spotify
 const AGAIN = 10000; // milliseconds until it is asked again how things stand, when nobody could say, or somebody returns
@@ -95,20 +95,13 @@ function chosen() {
 }
 
 function remember(choice) {
-  try {
-    sessionStorage.setItem(CHOSEN, JSON.stringify(choice && { id: choice.value, name: choice.textContent }));
-  } catch {
-    // a browser that keeps nothing: the choice lasts as long as the page
-  }
+  const words = JSON.stringify(choice && { id: choice.value, name: choice.textContent });
+  kept(() => sessionStorage.setItem(CHOSEN, words));
 }
 
 function remembered() {
-  try {
-    const { id, name } = JSON.parse(sessionStorage.getItem(CHOSEN));
-    return new Option(name, id);
-  } catch {
-    return null;
-  }
+  const { id, name } = kept(() => JSON.parse(sessionStorage.getItem(CHOSEN))) ?? {};
+  return id ? new Option(name, id) : null;
 }
 
 /**
@@ -181,7 +174,7 @@ async function onSong(event) {
     await ask("/play", { songs: ids, device: device() });
     if (sentAt !== mine) return;
     halted(false);
-    report(`${title} plays on ${chosen().text}${ids[1] ? ", then the songs after it" : ""}.`);
+    report(`${title} plays on ${chosen().text}${ids[1] ? ", then others of its list" : ""}.`);
   }, (text) => sentAt === mine && report(text));
   if ((await done) || sentAt !== mine) return;
   sentAt = -Infinity;

@@ -4,7 +4,7 @@
 // Spotify's own script would do this too, but it would run in our page, and it needs `unsafe-eval`. So we speak to
 // the frame as that script does: it posts "ready", "playback_update" and "error", and takes {command: ...}.
 
-import { $, isPlain, setCurrent, write } from "./site.js";
+import { $, isPlain, kept, setCurrent, write } from "./site.js";
 
 const SLOW = 3000; // milliseconds: a frame that is not ready by then keeps somebody waiting
 const ANSWER = 10000; // milliseconds: a frame that is not ready by then is blocked, or Spotify is down
@@ -22,8 +22,11 @@ const CLICK_THERE = "Your browser wants a click of yours: press play in Spotify'
 
 const ID = /^[0-9A-Za-z]{22}$/;
 const MOST = 100; // songs that a device takes at once
+const SHUFFLE = "visage-shuffle"; // where this browser keeps that songs are shuffled
 
 const embed = new URL($("player").dataset.embed).origin;
+const switches = [...document.querySelectorAll(".shuffle")]; // one by the player, one by the buttons for a device
+const tabs = new BroadcastChannel("visage-song"); // of this site: when one begins to sound, the others pause
 
 let frame = null; // Spotify's; null while the player is closed
 let song = null; // the one in the frame, or else on a device: its id
@@ -33,7 +36,9 @@ let timer = 0;
 let failures = 0; // songs in a row that could not be played
 let retries = 0; // of the one in the frame
 let introduced = false;
+let line = []; // the song given out last, and those that a device goes on with
 const places = new Map(); // mood -> the song last played from its list
+const played = new Set(); // songs that shuffling leaves until all others of their list were played
 const titled = document.title;
 
 // -- the list ------------------------------------------------------------------------------------
@@ -45,8 +50,10 @@ export function play(row) {
   const id = row.dataset.track;
   if (!ID.test(id)) return;
   places.set(row.closest(".list").dataset.emotion, id);
+  count(id);
+  line = onFrom(row);
   const title = titleOf(row);
-  const detail = { ids: onFrom(row), title, row };
+  const detail = { ids: line, title, row };
   if (!$("songs").dispatchEvent(new CustomEvent("song", { detail, cancelable: true }))) return lend(id);
   song = id;
   retries = 0;
@@ -55,11 +62,25 @@ export function play(row) {
   load();
 }
 
-/** A song and those that follow it in its list. */
+/** A song and those that follow it. */
 function onFrom(row) {
   const all = [...row.parentElement.children];
-  const ids = all.slice(all.indexOf(row)).map(({ dataset }) => dataset.track);
+  const ids = [row, ...after(all, all.indexOf(row))].map(idOf);
   return ids.filter((id) => ID.test(id)).slice(0, MOST);
+}
+
+/** The songs after a place in the list (-1 is none): those below it, or shuffled all others, the played ones last. */
+function after(all, place) {
+  if (!switches[0].checked || list().dataset.lifted) return all.slice(place + 1);
+  const order = new Map(all.map((row) => [row, played.has(idOf(row)) + Math.random()]));
+  return all.filter((_, at) => at !== place).sort((one, other) => order.get(one) - order.get(other));
+}
+
+/** A song was played. Once all of the list were, it begins anew. */
+function count(id) {
+  played.add(id);
+  const ids = rows().map(idOf);
+  if (ids.every((each) => played.has(each))) ids.forEach((each) => played.delete(each));
 }
 
 /** It sounds elsewhere: the list shows it all the same. */
@@ -72,22 +93,24 @@ function lend(id) {
 /** By now it is another song that sounds there, or with null none. */
 export function lent(id) {
   if (frame || !song) return;
+  line.slice(line.indexOf(song) + 1, line.indexOf(id) + 1).forEach(count);
   song = id;
   mark();
 }
 
 /**
  * The following song of the list on the page: after the one that is `on`, else after the one last played from it. At its
- * end a list begins again; one that lifts stays with the songs of its last step.
+ * end a list begins again; one that lifts, which is never shuffled, stays with the songs of its last step.
  */
 export function next(on = null) {
   const all = rows();
   if (!all.length) return;
-  const at = (id) => all.findIndex((row) => row.dataset.track === id);
+  const at = (id) => all.findIndex((row) => idOf(row) === id);
   const last = at(on) < 0 ? at(places.get(list().dataset.emotion)) : at(on);
-  play(all[last + 1] ?? all.find((row) => stepOf(row) === stepOf(all.at(-1))));
+  play(after(all, last)[0] ?? all.find((row) => stepOf(row) === stepOf(all.at(-1))));
 }
 
+const idOf = (row) => row.dataset.track;
 const titleOf = (row) => row.querySelector(".title").textContent;
 const stepOf = (row) => row.querySelector(".title").dataset.step;
 
@@ -218,6 +241,7 @@ function goOn() {
 
 function follow({ isPaused, isBuffering, position, duration }) {
   const over = isOver(isPaused, position, duration);
+  if (!isPaused && !sounds()) tabs.postMessage("");
   heard = { paused: isPaused || over, position, at: performance.now(), over, buffering: isBuffering };
   if (!isPaused) started();
   if (position > 0) failures = 0;
@@ -292,6 +316,22 @@ function onSpace(event) {
   if (!event.repeat) toggle();
 }
 
+/** Another page would end the song, so while one plays, or is about to, it opens in a tab of its own. */
+function onLink({ target, defaultPrevented }) {
+  const link = target.closest("a");
+  if (defaultPrevented || link?.origin !== location.origin || link.hash) return;
+  link.target = frame && !heard?.paused ? "_blank" : "";
+}
+
+function shuffle(on) {
+  for (const each of switches) each.checked = on;
+}
+
+function onShuffle({ target: { checked } }) {
+  shuffle(checked);
+  kept(() => localStorage.setItem(SHUFFLE, checked));
+}
+
 // -- the start -----------------------------------------------------------------------------------
 
 $("songs").addEventListener("click", onClick);
@@ -301,7 +341,11 @@ $("next").addEventListener("click", () => next());
 $("unfold").addEventListener("click", () => unfold(!$("player").hasAttribute("data-whole")));
 $("close").addEventListener("click", onClose);
 document.addEventListener("keydown", onSpace);
+document.addEventListener("click", onLink);
 addEventListener("message", hear);
 addEventListener("online", retry);
 $("auto").addEventListener("change", retry);
+for (const each of switches) each.addEventListener("change", onShuffle);
+shuffle(kept(() => localStorage.getItem(SHUFFLE)) === "true");
+tabs.addEventListener("message", () => ready && tell("pause"));
 new MutationObserver(mark).observe($("songs"), { childList: true });

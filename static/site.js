@@ -40,6 +40,15 @@ export function write(element, text) {
 /** Whether a click is meant for this page, and not for another tab or window. */
 export const isPlain = ({ ctrlKey, metaKey, shiftKey, altKey }) => !(ctrlKey || metaKey || shiftKey || altKey);
 
+/** What a job has from the browser's memory for this site; null where the browser keeps nothing, and throws. */
+export function kept(job) {
+  try {
+    return job();
+  } catch {
+    return null;
+  }
+}
+
 /** Say of one of several, a link or a row, that it is the one in force. */
 export function setCurrent(element, current) {
   if (current) element.setAttribute("aria-current", "true");

@@ -28,6 +28,7 @@ addEventListener("message", ({ data, source }) => {
   if (data.command === "play" && %s) set({ isBuffering: true });
   else if (data.command === "play" && !%s) set({ isPaused: false });
   if (data.command === "toggle") set({ isPaused: !state.isPaused });
+  if (data.command === "pause") set({ isPaused: true });
 });
 post("ready");
 </script>"""

@@ -785,6 +785,135 @@ def test_auto_play_is_off_again_with_every_visit(listener: Listener) -> None:
     assert not listener.page.locator("#auto").is_checked()
 
 
+def next_songs(page: Any, times: int) -> list[str]:
+    """What the list marks as playing after each of so many clicks on Next."""
+    script = """times => Array.from({ length: times }, () => {
+        document.getElementById('next').click();
+        return document.querySelector('#songs tr[data-current]').dataset.track;
+    })"""
+    return list(page.evaluate(script, times))
+
+
+def switch(page: Any, place: str) -> Any:
+    """The switch for shuffling, as a screen reader finds it."""
+    return page.locator(place).get_by_role("switch", name="Shuffle")
+
+
+def test_shuffled_songs_come_in_an_order_of_their_own_and_once_each(listener: Listener) -> None:
+    """The list stays as it is; none is heard again before all were, one chosen by hand neither; then in a new order."""
+    songs = listener.list()
+    listener.press(0)
+    switch(listener.page, "#player").check()
+    begun = [songs[0], *next_songs(listener.page, 5)]
+    chosen = next(song for song in songs[1:] if song not in begun)
+    listener.press(songs.index(chosen))
+    rest = next_songs(listener.page, len(songs) - 7)
+    order = [*begun, chosen, *rest]
+    assert sorted(order) == sorted(songs)
+    assert order != songs
+    assert listener.list() == songs
+    again = next_songs(listener.page, len(songs))
+    assert sorted(again) == sorted(songs)
+    assert again[0] != order[-1]
+    assert again not in (order, songs)
+    switch(listener.page, "#player").uncheck()
+    assert next_songs(listener.page, 1) == [(songs * 2)[songs.index(again[-1]) + 1]]
+
+
+def test_shuffled_auto_play_follows_the_mood(listener: Listener) -> None:
+    """At a song's end comes one of the new mood's list, not always its first, and going back repeats none."""
+    happy = listener.list()
+    listener.press(0)
+    switch(listener.page, "#player").check()
+    listener.page.locator("#auto").check()
+    assert eventually(lambda: listener.hears() == happy[0])
+    listener.tune("sad")
+    sad = listener.list()
+    listener.at(SONG, paused=True)
+    assert eventually(lambda: listener.hears() in sad)
+    begun = [listener.hears(), *next_songs(listener.page, 9)]
+    assert begun != sad[:10]
+    listener.tune("happy")
+    assert happy[0] not in next_songs(listener.page, len(happy) - 1)
+    listener.tune("sad")
+    assert not set(begun) & set(next_songs(listener.page, len(sad) - 10))
+
+
+def test_a_lift_is_not_shuffled(listener: Listener) -> None:
+    """Its order is what it is for, and the page says so."""
+    listener.page.goto(f"{listener.page.url.partition('?')[0]}?emotion=sad&lift=1")
+    songs = listener.list()
+    listener.press(0)
+    switch(listener.page, "#player").check()
+    assert next_songs(listener.page, 15) == [*songs[1:], songs[10]]
+    assert "in this order" in listener.page.locator(".list > p").inner_text()
+
+
+def test_shuffling_is_remembered(listener: Listener) -> None:
+    """By this browser, from one visit to the next, until it is switched off; with the keyboard too."""
+    context, address = listener.page.context, listener.page.url
+    for shuffled in (True, False):
+        listener.press(0)
+        switch(listener.page, "#player").press("Space")
+        assert switch(listener.page, "#player").is_checked() == shuffled
+        listener.page.close()
+        listener.page = context.new_page()
+        listener.page.goto(address)
+        listener.press(0)
+        assert switch(listener.page, "#player").is_checked() == shuffled
+
+
+def test_a_browser_that_keeps_nothing_shuffles_too(listener: Listener) -> None:
+    """Until the page is left; nothing else fails for it."""
+    refusal = "{ get() { throw new DOMException('', 'SecurityError'); } }"
+    listener.page.add_init_script(f"Object.defineProperty(window, 'localStorage', {refusal})")
+    listener.page.reload()
+    songs = listener.list()
+    listener.press(0)
+    switch(listener.page, "#player").check()
+    assert next_songs(listener.page, 9) != songs[1:10]
+
+
+def test_a_link_to_another_page_leaves_the_song(listener: Listener) -> None:
+    """While a song plays, a link that would end it opens a tab; a camera and a mood are chosen here as ever."""
+    page, pages = listener.page, listener.page.context.pages
+    page.get_by_role("link", name="A photo").click()
+    page.wait_for_url("**/photo")
+    page.go_back()
+    listener.press(0)
+    assert eventually(listener.sounds)
+    for name, path in (("A photo", "/photo"), ("Split a playlist", "/split"), ("Visage FM", "/")):
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name=name).click()
+        opened.value.wait_for_url(f"**{path}")
+        opened.value.close()
+    page.get_by_role("link", name="My camera").click()
+    listener.tune("sad")
+    page.locator(".skip").press("Enter")
+    assert listener.sounds()
+    assert page.context.pages == pages
+    page.locator("#toggle").click()
+    assert eventually(lambda: not listener.sounds())
+    page.get_by_role("link", name="A photo").click()
+    page.wait_for_url("**/photo")
+
+
+def test_of_two_tabs_one_sounds(listener: Listener) -> None:
+    """A song that begins in another tab of the site pauses the one here, and resumed here pauses that one."""
+    listener.press(0)
+    assert eventually(listener.sounds)
+    other = Listener(listener.page.context.new_page(), listener.embed)
+    other.page.goto(listener.page.url)
+    assert listener.sounds()
+    other.press(1)
+    assert eventually(other.sounds)
+    assert eventually(lambda: not listener.sounds())
+    listener.page.locator("#toggle").click()
+    assert eventually(listener.sounds)
+    assert eventually(lambda: not other.sounds())
+    assert listener.sounds()
+
+
 @pytest.mark.parametrize("rest", [SONG, 0], ids=["rests at the end", "goes back to the start"])
 def test_auto_play_follows_the_mood_at_the_end_of_a_song(listener: Listener, rest: int) -> None:
     """With auto play, another mood waits until the song is over; then its list's song begins."""
@@ -1216,6 +1345,30 @@ def test_a_device_goes_on_and_pauses(somebody: Any, spotify: FakeSpotify, embed:
     spotify.fail("/me/player", error(503, "Oh no"))
     somebody.locator("#further").click()
     assert eventually(lambda: spotify.on == songs[9])
+
+
+def test_a_device_gets_shuffled_songs(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
+    """The one that was pressed, then the others by chance; Next repeats none that the device has played by itself."""
+    log_in(somebody)
+    somebody.goto(f"{somebody.url}?emotion=happy")
+    choose_device(somebody, "Kitchen")
+    listener = Listener(somebody, embed)
+    songs = listener.list()
+    switch(somebody, "#remote").check()
+    listener.press(2)
+    assert eventually(lambda: spotify.played)
+    given = [uri.removeprefix("spotify:track:") for uri in spotify.played[0][1]]
+    assert given[0] == songs[2]
+    assert sorted(given) == sorted(songs)
+    assert given[1:] not in (songs[3:] + songs[:2], songs[:2] + songs[3:])
+    assert eventually(lambda: "then others of its list" in told(somebody, "#sent"))
+    seconds_pass(somebody, 6)
+    spotify.on = given[-2]
+    somebody.locator("#further").click()
+    assert eventually(lambda: spotify.on == given[-1])
+    somebody.locator("#device").select_option(label="this page")
+    listener.press(0)
+    assert switch(somebody, "#player").is_checked()
 
 
 def test_a_device_of_before_is_waited_for(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
