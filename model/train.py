@@ -53,18 +53,18 @@ class Settings:
     last_rate: float = 0.0  # where the cosine ends
     warm_up: float = 1.0  # epochs
     momentum: float = 0.9
-    weight_decay: float = 2e-3  # decoupled: the share of a weight lost a step is this times the rate
-    label_share: float = 0.7  # of a target; the FER+ votes have the rest
-    votes: str = "shares"  # what is asked of the votes: "shares", or the "labels" that pictures of such votes have
-    smoothing: float = 0.05
+    weight_decay: float = 5e-3  # decoupled: the share of a weight lost a step is this times the rate
+    label_share: float = 0.5  # of a target; the FER+ votes, where there are any, have the rest
+    votes: str = "labels"  # what is asked of the votes: "shares", or the "labels" that pictures of such votes have
+    smoothing: float = 0.0
     teacher: str = ""  # folders of exports, commas between, whose mean answers are part of each target
     teacher_share: float = 0.5  # how much of it, where there is a teacher
     widths: tuple[int, ...] = WIDTHS
     blocks: tuple[int, ...] = BLOCKS
     dropout: float = DROPOUT
     augmentation: float = 1.0  # how far and how often pictures are changed
-    no_faces: float = 0.0  # share of pictures that show none; but for what teachers read, they ask for all alike
-    mixup: float = 0.0  # how evenly pictures are blended: the share of each is drawn from a beta distribution of this
+    no_faces: float = 0.04  # share of pictures that show none; but for what teachers read, they ask for all alike
+    mixup: float = 0.2  # how evenly pictures are blended: the share of each is drawn from a beta distribution of this
     rarity: float = 0.5  # pictures of rare emotions are repeated: (mean count / their count) ** this, rounded
     start: str = ""  # a .keras file of this network, or of one with fewer blocks, whose weights the run begins with
     keep_from: int = 0  # the epoch from which on weights are kept, so that export can take their mean; 0: none
@@ -270,12 +270,20 @@ def blended(
     return blend(pictures), blend(targets)
 
 
-def repeated(faces: fer2013.FaceSet, rarity: float) -> fer2013.FaceSet:
-    """Pictures of rare emotions several times, of others once: see Settings.rarity."""
-    counts = np.bincount(faces.labels, minlength=len(EMOTIONS))
+def repeated(labels: np.ndarray, rarity: float) -> np.ndarray:
+    """Indices of pictures with such labels (n,), of rare emotions several times: see Settings.rarity."""
+    counts = np.bincount(labels, minlength=len(EMOTIONS))
     times = (counts[counts > 0].mean() / np.maximum(counts, 1)) ** rarity
     times = np.maximum(1, np.rint(times)).astype(int)
-    return faces.only(np.repeat(np.arange(len(faces)), times[faces.labels]))
+    return np.repeat(np.arange(len(labels)), times[labels])
+
+
+def agreed(targets: np.ndarray, photographs: np.ndarray) -> np.ndarray:
+    """Targets (n, 7), of copies of one photograph their mean: they show one face, whatever each is labelled."""
+    _, place, copies = np.unique(photographs, return_inverse=True, return_counts=True)
+    mean = np.zeros((len(copies), targets.shape[1]), np.float32)
+    np.add.at(mean, place, targets / copies[place, None])
+    return mean[place]
 
 
 def training_set(
@@ -289,12 +297,13 @@ def training_set(
         raise fer2013.DataError(
             f"{data} trains and validates on the same pictures: give a folder with train/ and test/"
         )
-    train = repeated(train.only(~copies), settings.rarity)
+    train = train.only(~copies)
     ballot = load_ballot(ferplus, train.names) if ferplus else None
     # Devices share each batch alike, so the last one must be a multiple of them.
     validation = validation.only(np.arange(len(validation) // devices * devices))
-    targets = soft_targets(train.labels, ballot, settings)
-    return train.pixels, targets, validation
+    targets = agreed(soft_targets(train.labels, ballot, settings), fer2013.photographs(train.pixels))
+    rows = repeated(train.labels, settings.rarity)
+    return train.pixels[rows], targets[rows], validation
 
 
 def compiled(settings: Settings, steps_an_epoch: int) -> keras.Model:
@@ -333,8 +342,6 @@ def train(
     data: Path, ferplus: Path | None, out: Path, settings: Settings, resume: bool, devices: int = 1
 ) -> keras.Model:
     """Run or resume the training in `out` and return the trained network."""
-    if settings.votes == "labels" and not ferplus:
-        raise SystemExit("--votes labels needs the votes: add --ferplus")
     if settings.keep_from > settings.epochs:
         raise SystemExit(f"--keep-from is {settings.keep_from}: choose 1 to {settings.epochs}, the last epoch, or 0")
     if settings.batch % devices:
