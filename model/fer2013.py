@@ -21,6 +21,8 @@ from typing import TextIO
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_array  # type: ignore[import-untyped]  # it has no type hints
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from model.emotions import EMOTIONS, Emotion
 
@@ -100,24 +102,18 @@ def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0, moved:
 
 
 def photographs(pixels: np.ndarray, distance: float = 4.0) -> np.ndarray:
-    """Which photograph each picture (n, 48, 48) shows, as a number (n,): alike for copies, and for copies of copies.
+    """Which photograph each picture (n, 48, 48) shows (n,), as a number from 0: alike for copies and their copies.
 
     By the measure of near_copies; other crops count as other photographs.
     """
     ours = _thumbnails(pixels)
-    theirs, first = np.concatenate([ours, _thumbnails(pixels[:, :, ::-1])]), np.arange(len(ours))
-    pairs = []
+    theirs, pairs = np.concatenate([ours, _thumbnails(pixels[:, :, ::-1])]), []
     for start in range(0, len(ours), 512):
         of, like = np.nonzero((1.0 - ours[start : start + 512] @ theirs.T) * 100 < distance)
         pairs.append((of + start, like % len(ours)))
     of, like = np.concatenate(pairs, axis=1)
-    while True:
-        lowest = first.copy()
-        np.minimum.at(lowest, of, first[like])
-        np.minimum.at(lowest, like, first[of])
-        if (lowest == first).all():
-            return first
-        first = lowest
+    copies = coo_array((np.ones(len(of)), (of, like)), shape=(len(ours), len(ours)))
+    return np.asarray(connected_components(copies, directed=False)[1])
 
 
 def _cropped(picture: np.ndarray, move: np.ndarray) -> np.ndarray:

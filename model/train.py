@@ -280,10 +280,10 @@ def repeated(labels: np.ndarray, rarity: float) -> np.ndarray:
 
 def agreed(targets: np.ndarray, photographs: np.ndarray) -> np.ndarray:
     """Targets (n, 7), of copies of one photograph their mean: they show one face, whatever each is labelled."""
-    _, place, copies = np.unique(photographs, return_inverse=True, return_counts=True)
+    copies = np.bincount(photographs)
     mean = np.zeros((len(copies), targets.shape[1]), np.float32)
-    np.add.at(mean, place, targets / copies[place, None])
-    return mean[place]
+    np.add.at(mean, photographs, targets / copies[photographs, None])
+    return mean[photographs]
 
 
 def training_set(
