@@ -21,8 +21,6 @@ from typing import TextIO
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array  # type: ignore[import-untyped]  # it has no type hints
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from model.emotions import EMOTIONS, Emotion
 
@@ -106,6 +104,9 @@ def photographs(pixels: np.ndarray, distance: float = 4.0) -> np.ndarray:
 
     By the measure of near_copies; other crops count as other photographs.
     """
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]  # it has no type hints
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
     ours = _thumbnails(pixels)
     theirs, pairs = np.concatenate([ours, _thumbnails(pixels[:, :, ::-1])]), []
     for start in range(0, len(ours), 512):
