@@ -110,12 +110,15 @@ export function next(on = null) {
   play(after(all, last)[0] ?? all.find((row) => stepOf(row) === stepOf(all.at(-1))));
 }
 
+const inList = () => rows().some((row) => idOf(row) === song);
 const idOf = (row) => row.dataset.track;
 const titleOf = (row) => row.querySelector(".title").textContent;
 const stepOf = (row) => row.querySelector(".title").dataset.step;
 
-/** Show in the list which song plays. */
+/** Show in the list which song plays, and whether it is one of these. */
 function mark() {
+  const begin = list().querySelector(".begin");
+  if (begin) show(begin, inList() && sounds(), "these songs");
   for (const row of rows()) {
     const current = row.dataset.track === song;
     const button = row.querySelector(".play");
@@ -279,11 +282,18 @@ const says = (text) => $("sound").textContent === text;
 // -- keys and clicks -----------------------------------------------------------------------------
 
 function onClick({ target }) {
+  if (target.closest(".begin")) return onBegin();
   const row = target.closest(".play")?.closest("tr");
   if (!row) return;
   const lives = ready && !heard?.over && !says(NOT_THIS);
   if (row.dataset.track === song && lives) toggle();
   else play(row);
+}
+
+/** The list's own button: a song of it pauses and goes on, else the following one begins. */
+function onBegin() {
+  if (frame && inList() && !heard?.over && !says(NOT_THIS)) toggle();
+  else next();
 }
 
 function onClose() {

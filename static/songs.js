@@ -39,12 +39,12 @@ export async function loadSongs(url, following = false) {
 function replaceList(fresh) {
   const old = $("songs").querySelector(".list");
   const row = document.activeElement?.closest("#songs tr");
-  const control = document.activeElement?.matches(".play") ? ".play" : "a";
+  const control = [".play", ".begin", "a"].find((each) => document.activeElement?.matches(each)) ?? "h2";
   const [within, top] = [old.contains(document.activeElement), scrollY];
   const place = row ? [...old.querySelectorAll("tbody tr")].indexOf(row) : -1;
   old.replaceWith(fresh);
   const rows = fresh.querySelectorAll("tbody tr");
-  const next = rows[Math.min(place, rows.length - 1)]?.querySelector(control) ?? fresh.querySelector("h2");
+  const next = (rows[Math.min(place, rows.length - 1)] ?? fresh).querySelector(control) ?? fresh.querySelector("h2");
   if (within) next.focus({ preventScroll: true });
   scrollTo({ top, behavior: "instant" });
 }

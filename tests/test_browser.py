@@ -755,6 +755,52 @@ def test_the_list_by_keyboard(listener: Listener) -> None:
     assert listener.page.evaluate("document.activeElement.href").endswith(songs[2])
 
 
+def test_the_button_of_the_whole_list(listener: Listener) -> None:
+    """It begins the list, pauses and resumes a song of it, and begins another mood's; with Shuffle with any song."""
+    page, button = listener.page, listener.page.locator("#songs .begin")
+    happy = listener.list()
+    button.click()
+    assert eventually(lambda: listener.hears() == happy[0])
+    assert button.get_attribute("aria-label") == "Pause these songs"
+    button.click()
+    assert eventually(lambda: not listener.sounds())
+    button.click()
+    assert eventually(lambda: listener.hears() == happy[0])
+    listener.tune("sad")
+    assert eventually(lambda: button.get_attribute("aria-label") == "Play these songs")
+    assert listener.sounds()
+    sad = listener.list()
+    button.focus()
+    page.keyboard.press("Space")
+    assert eventually(lambda: listener.hears() == sad[0])
+    assert listener.embed.songs() == [happy[0], sad[0]]
+    switch(page, "#player").check()
+    first = set()
+    for _ in range(4):
+        page.reload()
+        button.click()
+        assert eventually(listener.hears)
+        first.add(listener.hears())
+    assert len(first) > 1
+
+
+def test_a_list_begins_anew_with_its_button_once_it_is_over(listener: Listener) -> None:
+    """Without auto play the song that is over is not resumed: the following one begins."""
+    songs = listener.list()
+    listener.press(0)
+    assert eventually(listener.sounds)
+    listener.at(SONG, paused=True)
+    assert eventually(lambda: not listener.sounds())
+    listener.page.locator("#songs .begin").click()
+    assert eventually(lambda: listener.hears() == songs[1])
+
+
+def test_a_page_without_songs_has_nothing_to_begin(listener: Listener) -> None:
+    """While it knows no mood there is no list, and no button for it."""
+    listener.page.goto(listener.page.url.partition("?")[0])
+    assert listener.page.locator(".begin").count() == 0
+
+
 def test_the_focus_stays_when_the_list_changes(listener: Listener) -> None:
     """Somebody on a row's play button is on the same row's play button when the mood's list gives way to another."""
     listener.page.locator("#songs .play").nth(6).focus()
@@ -762,6 +808,10 @@ def test_the_focus_stays_when_the_list_changes(listener: Listener) -> None:
     assert eventually(lambda: listener.page.locator("#songs .list[data-emotion=sad]").count() == 1)
     assert eventually(lambda: listener.focus() == listener.list()[6])
     assert listener.page.evaluate("document.activeElement.className").startswith("play")
+    listener.page.locator("#songs .begin").focus()
+    listener.page.evaluate("document.querySelector('#chips [data-emotion=fear]').click()")
+    assert eventually(lambda: listener.page.locator("#songs .list[data-emotion=fear]").count() == 1)
+    assert eventually(lambda: listener.page.evaluate("document.activeElement.matches('.begin')"))
 
 
 def test_without_auto_play_a_song_is_the_last(listener: Listener) -> None:
