@@ -1,6 +1,6 @@
 // People's own Spotify: which of their devices sounds, and a mood kept as a playlist. Only where an app is configured.
 
-import { lent, next, play } from "./player.js";
+import { begun, lent, next, play, rowOf } from "./player.js";
 import { $, counted, kept, write } from "./site.js";
 
 const TIMEOUT = 60000; // a long list is saved in several requests to Spotify
@@ -22,6 +22,7 @@ let known = []; // which they were
 let there = HERE; // the device that the foot of the window is about
 let sent = null; // the song that it was given last, or had come to when it was asked
 let sentAt = -Infinity; // when it was given that
+let underway = 0; // songs on their way to it, and presses of the list's button
 
 async function ask(what, body) {
   const options = body && {
@@ -135,8 +136,8 @@ async function catchUp() {
   const before = sentAt;
   const { song, paused } = await ask("/playing");
   if (sentAt !== before) return sent; // another was sent meanwhile
+  sent = song;
   halted(paused);
-  lent((sent = song));
   return song;
 }
 
@@ -153,12 +154,14 @@ function showRemote() {
   $("remote").hidden = !value;
   if (value === there) return;
   there = value;
+  if (!there) sent = null;
   halted(false);
   const say = $("player").hidden ? report : tell; // the open player stands in the place of the foot
-  if (there) say(`Songs go to ${text}.`);
+  if (there) say(`Songs go to ${isolated(text)}.`);
 }
 
 const device = () => (chosen().value === "active" ? null : chosen().value);
+const isolated = (name) => `\u2068${name}\u2069`; // a name from right to left turns nothing around but itself
 
 /** A song that is asked for goes to the chosen device with those after it, and so not to the player on this page. */
 async function onSong(event) {
@@ -168,17 +171,31 @@ async function onSong(event) {
   sent = ids[0];
   sentAt = performance.now();
   const mine = sentAt; // what comes after another was pressed is about a song of before
-  const done = attempt(async () => {
+  underway += 1;
+  const done = await attempt(async () => {
     if (!chosen().value) return play(row); // the login had ended, and the choice with it
     report("Sending.");
     await ask("/play", { songs: ids, device: device() });
+    begun(event.detail);
     if (sentAt !== mine) return;
     halted(false);
-    report(`${title} plays on ${chosen().text}${ids[1] ? ", then others of its list" : ""}.`);
+    report(`${isolated(title)} plays on ${isolated(chosen().text)}${ids[1] ? ", then others of its list" : ""}.`);
   }, (text) => sentAt === mine && report(text));
-  if ((await done) || sentAt !== mine) return;
+  underway -= 1;
+  if (done || sentAt !== mine) return;
   sentAt = -Infinity;
   lent((sent = null));
+}
+
+/** The list's own button: a song of it pauses and goes on there, else the following one begins. */
+async function onBegin(event) {
+  if (!chosen()?.value) return;
+  event.preventDefault();
+  if (underway) return;
+  const job = rowOf(sent) ? halt : further;
+  underway += 1;
+  await attempt(() => (chosen().value ? job() : next()), report);
+  underway -= 1;
 }
 
 async function further() {
@@ -198,10 +215,11 @@ async function halt() {
     throw error;
   }
   halted(playing);
-  report(`${playing ? "Paused" : "Goes on"} on ${chosen().text}.`);
+  report(`${playing ? "Paused" : "Goes on"} on ${isolated(chosen().text)}.`);
 }
 
 function halted(rests) {
+  lent(sent, rests);
   $("halt").toggleAttribute("data-playing", !rests);
   $("halt").setAttribute("aria-label", `${rests ? "Resume" : "Pause"} your device`);
 }
@@ -220,6 +238,7 @@ async function save() {
 }
 
 $("songs").addEventListener("song", onSong);
+$("songs").addEventListener("begin", onBegin);
 $("device").addEventListener("change", () => {
   showRemote();
   remember(chosen());

@@ -1,7 +1,7 @@
 // A photo that is chosen, taken, dropped or pasted: every face in it is a button for its mood and its songs.
 
 import { named, percent, place, showBars, showMood } from "./mood.js";
-import { $, isPlain, Refusal, request } from "./site.js";
+import { $, isPlain, Refusal, request, write } from "./site.js";
 import { loadSongs, markChips, NO_SONGS } from "./songs.js";
 
 const LARGEST = 15 * 1024 * 1024; // bytes; the site takes no more
@@ -22,6 +22,7 @@ const WHY = { DataError: TOO_LARGE, TimeoutError: TOO_SLOW, NotFoundError: UNREA
 
 let asking = null; // the question in flight; a later photo ends it
 let choices = []; // the moods to choose from: of each face, then of the room
+let said = $("notice").textContent; // of the photo
 
 // -- from a photo to its faces -------------------------------------------------------------------
 
@@ -142,12 +143,13 @@ function choose(number) {
 
 async function tune(address, chosen = null) {
   const loaded = await loadSongs(address);
-  if (loaded === false) say(NO_SONGS);
+  if (loaded === null) return;
+  write($("notice"), loaded ? said : NO_SONGS);
   if (loaded) markChips(chosen);
 }
 
 function say(text) {
-  $("notice").textContent = text;
+  $("notice").textContent = said = text;
 }
 
 // -- where photos come from ----------------------------------------------------------------------

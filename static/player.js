@@ -1,5 +1,6 @@
 // The player: one frame of Spotify's, made at the first click on a song, and what goes on in it. Each song is
-// announced by an event first; whoever prevents its default plays it elsewhere.
+// announced by an event first, and so is the button of a list none of whose songs is in the frame; whoever prevents
+// its default sees to it elsewhere.
 //
 // Spotify's own script would do this too, but it would run in our page, and it needs `unsafe-eval`. So we speak to
 // the frame as that script does: it posts "ready", "playback_update" and "error", and takes {command: ...}.
@@ -36,8 +37,10 @@ let timer = 0;
 let failures = 0; // songs in a row that could not be played
 let retries = 0; // of the one in the frame
 let introduced = false;
-let line = []; // the song given out last, and those that a device goes on with
-const places = new Map(); // mood -> the song last played from its list
+let afar = false; // whether a device sounds
+let line = []; // what a device goes on with by itself
+let from = ""; // the list that those are of
+const places = new Map(); // list -> the song last played from it
 const played = new Set(); // songs that shuffling leaves until all others of their list were played
 const titled = document.title;
 
@@ -47,19 +50,37 @@ const list = () => $("songs").querySelector(".list");
 const rows = () => [...list().querySelectorAll("tbody tr")];
 
 export function play(row) {
-  const id = row.dataset.track;
+  const id = idOf(row);
   if (!ID.test(id)) return;
-  places.set(row.closest(".list").dataset.emotion, id);
-  count(id);
-  line = onFrom(row);
   const title = titleOf(row);
-  const detail = { ids: line, title, row };
-  if (!$("songs").dispatchEvent(new CustomEvent("song", { detail, cancelable: true }))) return lend(id);
+  const detail = { ids: onFrom(row), title, row };
+  if (!isMine("song", detail)) return lend(id);
+  begun(detail);
   song = id;
   retries = 0;
   $("playing").textContent = title;
   document.title = `${title} – Visage FM`;
   load();
+}
+
+/** Whether nobody sees to it elsewhere. */
+function isMine(what, detail) {
+  return $("songs").dispatchEvent(new CustomEvent(what, { detail, cancelable: true }));
+}
+
+/** A song was taken, here or elsewhere, with those that may follow it by themselves. */
+export function begun({ ids, row }) {
+  line = ids;
+  from = nameOf(row.closest(".list"));
+  reach(ids[0]);
+}
+
+/** The line has come to a song. */
+function reach(id) {
+  const reached = line.indexOf(id) + 1;
+  if (reached) places.set(from, id);
+  line.slice(0, reached).forEach(count);
+  line = line.slice(reached);
 }
 
 /** A song and those that follow it. */
@@ -83,18 +104,19 @@ function count(id) {
   if (ids.every((each) => played.has(each))) ids.forEach((each) => played.delete(each));
 }
 
-/** It sounds elsewhere: the list shows it all the same. */
+/** It is to sound elsewhere: the list shows it all the same. */
 function lend(id) {
   close();
   song = id;
   mark();
 }
 
-/** By now it is another song that sounds there, or with null none. */
-export function lent(id) {
-  if (frame || !song) return;
-  line.slice(line.indexOf(song) + 1, line.indexOf(id) + 1).forEach(count);
+/** The song that a device is at by now, or with null none, and whether it rests. */
+export function lent(id, rests) {
+  if (frame) return;
+  reach(id);
   song = id;
+  afar = Boolean(id) && !rests;
   mark();
 }
 
@@ -106,25 +128,27 @@ export function next(on = null) {
   const all = rows();
   if (!all.length) return;
   const at = (id) => all.findIndex((row) => idOf(row) === id);
-  const last = at(on) < 0 ? at(places.get(list().dataset.emotion)) : at(on);
+  const last = at(on) < 0 ? at(places.get(nameOf(list()))) : at(on);
   play(after(all, last)[0] ?? all.find((row) => stepOf(row) === stepOf(all.at(-1))));
 }
 
-const inList = () => rows().some((row) => idOf(row) === song);
+export const rowOf = (id) => rows().find((row) => idOf(row) === id);
+const playingRow = () => rowOf(song);
+const nameOf = ({ dataset: { emotion, lifted } }) => [emotion, lifted].join();
 const idOf = (row) => row.dataset.track;
 const titleOf = (row) => row.querySelector(".title").textContent;
 const stepOf = (row) => row.querySelector(".title").dataset.step;
 
 /** Show in the list which song plays, and whether it is one of these. */
 function mark() {
-  const begin = list().querySelector(".begin");
-  if (begin) show(begin, inList() && sounds(), "these songs");
+  const playing = playingRow();
+  const whole = list().querySelector(".begin");
+  if (whole) show(whole, Boolean(playing) && (frame ? sounds() : afar), "these songs");
   for (const row of rows()) {
-    const current = row.dataset.track === song;
-    const button = row.querySelector(".play");
+    const current = row === playing;
     row.toggleAttribute("data-current", current);
     setCurrent(row, current);
-    show(button, current && sounds(), titleOf(row));
+    show(row.querySelector(".play"), current && sounds(), titleOf(row));
   }
   show($("toggle"), sounds(), $("playing").textContent);
 }
@@ -142,9 +166,10 @@ function load() {
   heard = null;
   if (frame) frame.contentWindow.location.replace(address); // setting `src` would lengthen the browser's history
   else open(address);
-  if (retries) wait(ANSWER, giveUp); // what is said stays
-  else wait(SLOW, stillWaiting);
   mark();
+  if (retries) return wait(ANSWER, giveUp); // what is said stays
+  say("");
+  wait(SLOW, stillWaiting);
 }
 
 function stillWaiting() {
@@ -268,6 +293,9 @@ function isOver(isPaused, position, duration) {
 
 const sounds = () => Boolean(heard && !heard.paused);
 
+/** Whether the frame's song can be paused and resumed, or will be once it has loaded. */
+const lives = () => Boolean(frame) && !heard?.over && !says(NOT_THIS);
+
 function wait(milliseconds, job) {
   clearTimeout(timer);
   timer = setTimeout(job, milliseconds);
@@ -285,19 +313,18 @@ function onClick({ target }) {
   if (target.closest(".begin")) return onBegin();
   const row = target.closest(".play")?.closest("tr");
   if (!row) return;
-  const lives = ready && !heard?.over && !says(NOT_THIS);
-  if (row.dataset.track === song && lives) toggle();
+  if (row === playingRow() && lives()) toggle();
   else play(row);
 }
 
 /** The list's own button: a song of it pauses and goes on, else the following one begins. */
 function onBegin() {
-  if (frame && inList() && !heard?.over && !says(NOT_THIS)) toggle();
-  else next();
+  if (playingRow() && lives()) toggle();
+  else if (isMine("begin")) next();
 }
 
 function onClose() {
-  const row = rows().find(({ dataset }) => dataset.track === song);
+  const row = playingRow();
   close();
   (row?.querySelector(".play") ?? list().querySelector("h2")).focus({ preventScroll: true });
 }
@@ -326,11 +353,17 @@ function onSpace(event) {
   if (!event.repeat) toggle();
 }
 
-/** Another page would end the song, so while one plays, or is about to, it opens in a tab of its own. */
+/** Another page would end the song, so it opens in a tab of its own. */
 function onLink({ target, defaultPrevented }) {
   const link = target.closest("a");
   if (defaultPrevented || link?.origin !== location.origin || link.hash) return;
-  link.target = frame && !heard?.paused ? "_blank" : "";
+  link.target = goesOn() ? "_blank" : "";
+}
+
+/** Whether a song plays in the frame, or is about to. */
+function goesOn() {
+  if (says(NOT_THIS)) return $("auto").checked && failures < FAILURES;
+  return Boolean(frame) && !heard?.paused;
 }
 
 function shuffle(on) {

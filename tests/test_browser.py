@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -329,6 +330,23 @@ def test_moods_that_could_not_be_fetched_leave_the_page_as_it_was(page: Any) -> 
     assert eventually(lambda: page.locator("#notice").inner_text() == "")
 
 
+def test_a_photo_is_described_again_once_songs_come(page: Any, site: Site) -> None:
+    """That they could not be fetched is said no longer then."""
+    page.goto(f"{site.address}/photo")
+    jpeg = cv2.imencode(".jpg", demo_frame(0))[1].tobytes()
+    with page.expect_response("**/songs*"):
+        page.locator("#picture").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg})
+    described = page.locator("#notice").inner_text()
+    assert "One face" in described
+    page.route("**/songs*", lambda route: route.abort())
+    page.locator("#chips [data-emotion=sad]").click()
+    assert eventually(lambda: "could not be fetched" in page.locator("#notice").inner_text())
+    page.unroute("**/songs*")
+    page.locator("#chips [data-emotion=fear]").click()
+    assert shows(page, "fear")
+    assert page.locator("#notice").inner_text() == described
+
+
 def test_a_switch_that_could_not_lift_goes_back_with_what_was_chosen_meanwhile(page: Any) -> None:
     """What fails takes back all that was asked for since the list came; what succeeds puts all into the address."""
     page.locator("#chips [data-emotion=sad]").click()
@@ -447,13 +465,17 @@ def test_a_phone_has_no_sideways_scroll(browser: Any, site: Site) -> None:
 
 
 def test_songs_without_javascript(browser: Any, site: Site) -> None:
-    """With JavaScript off, a chip is a link to a page with its songs."""
+    """With JavaScript off, a chip is a link to a page with its songs; no button is there that would do nothing."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(site.address)
     page.locator("#chips [data-emotion=sad]").click()
     assert page.url.endswith("/?emotion=sad")
     assert len(links(page)) >= 40
+    for width, parts in ((1280, ".list > :is(h2, p), caption"), (360, ".list > :is(h2, p), caption, tbody .title")):
+        page.set_viewport_size({"width": width, "height": 640})
+        assert page.locator(".begin:visible, .play:visible").count() == 0
+        assert len({part.bounding_box()["x"] for part in page.locator(parts).all()}) == 1, width
     context.close()
 
 
@@ -727,6 +749,24 @@ def test_next_is_the_following_song_of_the_list_on_the_page(listener: Listener) 
     assert eventually(lambda: listener.hears() == happy[0])
 
 
+def test_a_lift_has_a_place_of_its_own(listener: Listener) -> None:
+    """The plain list of the mood goes on where it was left, and so does the lift."""
+    page, switch = listener.page, listener.page.locator("#lift")
+    page.goto(f"{page.url.partition('?')[0]}?emotion=sad")
+    plain = listener.list()
+    listener.press(20)
+    switch.check()
+    assert eventually(lambda: page.locator(".list[data-lifted]").count() == 1)
+    lifted = listener.list()
+    listener.press(1)
+    switch.uncheck()
+    assert eventually(lambda: page.locator(".list[data-lifted]").count() == 0)
+    assert next_songs(page, 1) == [plain[21]]
+    switch.check()
+    assert eventually(lambda: page.locator(".list[data-lifted]").count() == 1)
+    assert next_songs(page, 1) == [lifted[2]]
+
+
 def test_the_list_by_keyboard(listener: Listener) -> None:
     """Arrows walk through the list, Enter and space press what they stand on, space elsewhere pauses and resumes.
 
@@ -948,6 +988,24 @@ def test_a_link_to_another_page_leaves_the_song(listener: Listener) -> None:
     page.wait_for_url("**/photo")
 
 
+def test_a_link_leaves_no_song_that_cannot_be_played(listener: Listener) -> None:
+    """Another page then opens in this tab, unless auto play is about to go on."""
+    page, pages = listener.page, listener.page.context.pages
+    listener.embed.broken = set(listener.list())
+    listener.press(0)
+    page.locator("#auto").check()
+    assert eventually(lambda: "cannot play this song" in listener.says())
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="A photo").click()
+    opened.value.close()
+    page.locator("#auto").uncheck()
+    listener.press(1)
+    assert eventually(lambda: "cannot play this song" in listener.says())
+    page.get_by_role("link", name="A photo").click()
+    page.wait_for_url("**/photo")
+    assert page.context.pages == pages
+
+
 def test_of_two_tabs_one_sounds(listener: Listener) -> None:
     """A song that begins in another tab of the site pauses the one here, and resumed here pauses that one."""
     listener.press(0)
@@ -1052,6 +1110,20 @@ def test_a_song_that_loads_slowly_wants_no_click(listener: Listener) -> None:
     assert "press play" not in listener.says()
     listener.frame().evaluate("set({isBuffering: false})")
     assert eventually(lambda: "press play" in listener.says())
+
+
+def test_a_song_that_loads_is_not_loaded_anew(listener: Listener) -> None:
+    """A second, impatient click on it waits; also where the song before could not be played."""
+    songs = listener.list()
+    listener.embed.broken = {songs[0]}
+    listener.press(0)
+    assert eventually(lambda: "cannot play this song" in listener.says())
+    listener.embed.delay = 1
+    for button in (listener.page.locator("#songs .play").nth(1), listener.page.locator("#songs .begin")):
+        listener.press(1)
+        button.click()
+    assert eventually(lambda: listener.hears() == songs[1])
+    assert listener.embed.songs() == songs[:2]
 
 
 def test_a_song_that_could_not_be_played_can_be_tried_again(listener: Listener) -> None:
@@ -1212,6 +1284,29 @@ def test_the_player_on_a_phone_leaves_the_list_in_sight(browser: Any, site: Site
     context.close()
 
 
+def test_the_player_on_a_phone_unfolds_for_the_keyboard(browser: Any, site: Site) -> None:
+    """A switch that the keyboard comes to is in sight; one that was pressed lets the player fold, and buttons stay."""
+    context = browser.new_context(viewport={"width": 360, "height": 640})
+    page = context.new_page()
+    page.goto(f"{site.address}/?emotion=happy")
+
+    def folded() -> bool:
+        return bool(page.locator("#player .shuffle").bounding_box()["y"] > 640)
+
+    page.locator("#songs .play").nth(0).click()
+    page.locator("iframe").wait_for()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.locator("#player .shuffle").click()
+    page.evaluate("scrollTo({ top: 900, behavior: 'instant' })")
+    assert eventually(folded)
+    page.locator("#auto").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.matches('.shuffle')")
+    page.evaluate("scrollTo({ top: 900, behavior: 'instant' })")
+    assert not folded()
+    context.close()
+
+
 @pytest.mark.parametrize("width", [360, 390])
 def test_the_player_on_a_phone_hides_no_song(browser: Any, site: Site, embed: FakeEmbed, width: int) -> None:
     """On a phone the page fits its width, the player ends below the last song, and its buttons are 44 pixels."""
@@ -1224,7 +1319,9 @@ def test_the_player_on_a_phone_hides_no_song(browser: Any, site: Site, embed: Fa
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     last, player = page.locator("#songs tbody tr").last.bounding_box(), page.locator("#player").bounding_box()
     assert last["y"] + last["height"] <= player["y"]
-    for button in page.locator("#player button, #songs .play").all()[:5]:
+    buttons = page.locator("#player button:visible, .begin, tbody tr:first-child .play").all()
+    assert len(buttons) == 6
+    for button in buttons:
         box = button.bounding_box()
         assert min(box["width"], box["height"]) >= 44
     context.close()
@@ -1298,7 +1395,8 @@ def seconds_pass(page: Any, seconds: float) -> None:
 
 
 def told(page: Any, place: str = "#told") -> str:
-    return str(page.locator(place).inner_text()) if page.locator(place).is_visible() else ""
+    said = str(page.locator(place).inner_text()) if page.locator(place).is_visible() else ""
+    return re.sub("[\u2068\u2069]", "", said)  # they keep the direction of a name to itself
 
 
 def test_somebody_with_spotify_of_their_own(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
@@ -1347,14 +1445,105 @@ def test_a_song_on_a_device_shows_where_it_was_pressed(somebody: Any, spotify: F
     row.locator(".play").click()
     assert eventually(lambda: told(somebody, "#sent").startswith(row.locator(".title").inner_text()))
     assert row.get_attribute("aria-current") == "true"
-    assert somebody.locator("[data-playing]").count() == 1, "the device's own button alone"
+    assert somebody.locator("tr [data-playing]").count() == 0, "pressed again it would begin anew"
     box = somebody.locator("#sent").bounding_box()
     assert box["y"] + box["height"] <= somebody.viewport_size["height"]
     assert somebody.evaluate("scrollY") > 0
-    spotify.devices = []
-    somebody.locator("#songs .play").nth(31).click()
+    kitchen, spotify.devices, spotify.on = spotify.devices, [], None
+    somebody.locator("#songs .play").nth(33).click()
     assert eventually(lambda: "That device is gone" in told(somebody, "#sent"))
     assert somebody.locator("#songs tr[aria-current]").count() == 0
+    spotify.devices = kitchen  # and the list goes on after the last one that it took
+    somebody.locator("#songs .begin").click()
+    following = somebody.locator("#songs tbody tr").nth(31).get_attribute("data-track")
+    assert eventually(lambda: spotify.on == following)
+
+
+CURRENT = "document.querySelector('#songs tr[aria-current]')?.dataset.track ?? null"
+
+
+def test_a_device_that_names_no_song_for_a_while(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
+    """Its song is marked again once it names one."""
+    log_in(somebody)
+    somebody.goto(f"{somebody.url}?emotion=happy")
+    choose_device(somebody, "Kitchen")
+    listener = Listener(somebody, embed)
+    listener.press(0)
+    assert eventually(lambda: "plays on Kitchen" in told(somebody, "#sent"))
+    for on in (None, listener.list()[2]):
+        seconds_pass(somebody, 6)
+        spotify.on = on
+        come_back(somebody)
+        assert eventually(lambda on=on: somebody.evaluate(CURRENT) == on)
+
+
+def test_the_button_of_the_whole_list_and_a_device(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
+    """A song of the list pauses and goes on there, however far it has come; else the list's following song begins."""
+    log_in(somebody)
+    somebody.goto(f"{somebody.url}?emotion=happy")
+    choose_device(somebody, "Kitchen")
+    listener, begin = Listener(somebody, embed), somebody.locator("#songs .begin")
+    happy = listener.list()
+
+    def offers(what: str) -> bool:
+        return eventually(lambda: begin.get_attribute("aria-label") == f"{what} these songs")
+
+    begin.dblclick()
+    assert offers("Pause")
+    assert (spotify.on, spotify.paused) == (happy[0], False)
+    seconds_pass(somebody, 6)
+    spotify.on = happy[4]
+    come_back(somebody)
+    assert eventually(lambda: somebody.evaluate(CURRENT) == happy[4])
+    begin.click()
+    assert offers("Play")
+    assert spotify.paused
+    begin.click()
+    assert offers("Pause")
+    assert not spotify.paused
+    somebody.locator("#halt").click()
+    assert offers("Play")
+    somebody.locator("#halt").click()
+    assert offers("Pause")
+    listener.tune("sad")
+    assert offers("Play")
+    begin.click()
+    assert eventually(lambda: spotify.on == listener.list()[0])
+    assert eventually(lambda: "plays on Kitchen" in told(somebody, "#sent"))
+    listener.tune("happy")
+    assert offers("Play")
+    begin.click()
+    assert eventually(lambda: spotify.on == happy[5])
+    assert len(spotify.played) == 3
+    somebody.reload()
+    assert offers("Pause")
+    somebody.locator("#device").select_option(label="this page")
+    assert offers("Play")
+    assert embed.asked == []
+
+
+def test_names_turn_no_sentence_around(somebody: Any, spotify: FakeSpotify) -> None:
+    """What is said of a Hebrew song on a device of that name stays English: the song stands first, at the left."""
+    spotify.devices[0]["name"] = "\N{HEBREW LETTER SAMEKH}\N{HEBREW LETTER LAMED}!"
+    log_in(somebody)
+    somebody.goto(f"{somebody.url}?emotion=happy")
+    choose_device(somebody, spotify.devices[0]["name"])
+    title = "\N{HEBREW LETTER SHIN}\N{HEBREW LETTER SHIN} (live)"
+    somebody.evaluate("title => document.querySelector('tbody .title bdi').textContent = title", title)
+    somebody.locator("#songs .play").nth(0).click()
+    assert eventually(lambda: "plays on" in told(somebody, "#sent"))
+    script = """() => {
+        const [text, range] = [document.getElementById('sent').firstChild, document.createRange()];
+        const at = (part) => {
+            const start = text.data.indexOf(part);
+            range.setStart(text, start);
+            range.setEnd(text, start + part.length);
+            return range.getBoundingClientRect().left;
+        };
+        return [at('live'), at('\\u05e9'), at('plays'), at('!'), at('\\u05e1'), at(', then')];
+    }"""
+    places = somebody.evaluate(script)
+    assert places == sorted(places)
 
 
 def test_a_device_goes_on_and_pauses(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
@@ -1438,20 +1627,22 @@ def test_a_device_of_before_is_waited_for(somebody: Any, spotify: FakeSpotify, e
     assert embed.asked == []
 
 
-def test_a_device_of_before_without_a_login(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
+@pytest.mark.parametrize("button", [".play", ".begin"])
+def test_a_device_of_before_without_a_login(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed, button: str) -> None:
     """While nobody can say who is logged in, a song sounds nowhere, and the page says why; without a login, there."""
     log_in(somebody)
     choose_device(somebody, "Kitchen")
     answers = Held(somebody, "**/spotify*")
+    somebody.route("**/spotify/playing", lambda route: route.fulfill(status=401, json={"error": "Log in."}))
     somebody.goto(f"{somebody.url}?emotion=happy")
     answers.next().fulfill(status=503, json={"error": "Spotify takes long to answer."})
     assert eventually(lambda: "takes long" in told(somebody))
-    somebody.locator("#songs .play").nth(0).click()
+    somebody.locator(button).nth(0).click()
     answers.next().fulfill(status=503, json={"error": "Spotify takes long to answer."})
     assert eventually(lambda: "takes long" in told(somebody, "#sent"))
     assert embed.asked == []
     assert somebody.locator("#songs tr[aria-current]").count() == 0
-    somebody.locator("#songs .play").nth(0).click()
+    somebody.locator(button).nth(0).click()
     answers.next().fulfill(json={"logged_in": False, "devices": [], "told": ""})
     assert eventually(lambda: embed.asked)
     assert not somebody.locator("#remote").is_visible()
