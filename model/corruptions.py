@@ -49,6 +49,11 @@ def _dark(picture: Picture, rng: np.random.Generator) -> Picture:
     return (picture * 0.25).astype(np.uint8)
 
 
+def _dark_and_grainy(picture: Picture, rng: np.random.Generator) -> Picture:
+    """A quarter of the light, and sensor noise with a standard deviation of 4 grey levels."""
+    return (picture * 0.25 + rng.normal(0, 4, picture.shape)).clip(0, 255).astype(np.uint8)
+
+
 def _overexposed(picture: Picture, rng: np.random.Generator) -> Picture:
     """Half as bright again, with the highlights lost."""
     return (picture * 1.5).clip(0, 255).astype(np.uint8)
@@ -122,6 +127,7 @@ Change = Callable[[Picture, np.random.Generator], Picture]
 CORRUPTIONS: dict[str, Change] = {
     "as it is": _unchanged,
     "dark": _dark,
+    "dark and grainy": _dark_and_grainy,
     "overexposed": _overexposed,
     "low contrast": _low_contrast,
     "blurred": _blurred,

@@ -20,14 +20,17 @@ import numpy as np
 from model import fer2013
 from model.emotions import EMOTIONS, Emotion
 from model.ferplus import Agreement, agreement, load_ballot
-from model.figures import (
-    Report,
-    calibration_bins,
-    report,
-    restricted,
-)
+from model.figures import Report, calibration_bins, report, restricted
 from model.plots import confusion_chart, reliability_chart, training_chart
-from model.recognizer import WEIGHTS, Classifier, LiteRTClassifier, WeightsError, check_labels, classify_in_batches
+from model.recognizer import (
+    WEIGHTS,
+    Classifier,
+    KerasClassifier,
+    LiteRTClassifier,
+    WeightsError,
+    check_labels,
+    classify_in_batches,
+)
 from model.robustness import SURE, Robustness, robustness
 
 FOUR = (Emotion.ANGRY, Emotion.HAPPY, Emotion.SAD, Emotion.NEUTRAL)
@@ -119,10 +122,10 @@ def apart(faces: fer2013.FaceSet, data: Path) -> fer2013.FaceSet:
 
 
 def load_network(path: Path) -> Classifier:
-    """The network of a folder, or a .tflite file with emotion.json beside it; WeightsError unless it reads faces."""
+    """The network of a folder, or a .tflite or .keras file beside emotion.json; WeightsError unless it reads faces."""
     folder, file = (path.parent, path.name) if path.is_file() else (path, "emotion.tflite")
     check_labels(folder)
-    classify = LiteRTClassifier(folder, file)
+    classify = KerasClassifier(folder, file) if file.endswith(".keras") else LiteRTClassifier(folder, file)
     check_answers(classify, folder / file)
     return classify
 
@@ -141,10 +144,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.evaluate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="FER2013, or faces in <emotion>/ folders")
     parser.add_argument("--split", choices=sorted(fer2013.USAGES), default="test", help="(%(default)s)")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of the network (%(default)s)")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the network: a folder, or a file (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--ferplus", type=Path, help="FER+ votes (ferplus.csv): agreement with what people saw")
-    parser.add_argument("--apart", action="store_true", help="only pictures of which the training showed no other crop")
+    parser.add_argument("--apart", action="store_true", help="only pictures of which what ships saw no other crop")
     parser.add_argument("--robustness", action="store_true", help="poor pictures, neutral faces, no faces (a minute)")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write charts to this folder")
     parser.add_argument("--run", type=Path, metavar="DIR", help="with --plots: the run whose training is drawn")

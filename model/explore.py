@@ -126,7 +126,7 @@ def _draw_samples(folder: Path, faces: fer2013.FaceSet) -> None:
 
 def explore(chosen: argparse.Namespace) -> list[str]:
     """Draw the charts asked for; the tables as lines to read."""
-    training, validation = fer2013.load(chosen.data, "train"), fer2013.load(chosen.data, "test")
+    training, validation = fer2013.load(chosen.data, "train"), fer2013.load(chosen.data, "validation")
     lines = [*_count_lines(training, validation), *_copy_lines(copies(training, validation))]
     doubts = None
     if chosen.ferplus:

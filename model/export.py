@@ -2,7 +2,7 @@
 
 Writes weights/emotion.keras (the network with its probabilities), emotion.tflite (LiteRT,
 dynamic-range quantised), golden.npz (pictures and their answers) and emotion.json (labels,
-settings, data, figures), all four or none: they are made beside, checked, and moved into place.
+settings, data, figures). They are made beside and checked, and moved into place when all four are good.
 """
 
 from __future__ import annotations
@@ -54,6 +54,22 @@ def check_place(out: Path) -> None:
         raise ExportError("LiteRT files are made by TensorFlow: set KERAS_BACKEND=tensorflow, or leave it out")
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out} is a file: choose another --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-"):
+            pass
+    except OSError as error:
+        raise ExportError(f"{out} cannot be written ({error}): choose another --out") from error
+
+
+def check_data(run: Path, data: Path) -> None:
+    """ExportError unless a run learnt from `data`: on its own training pictures a network would seem to know all."""
+    try:
+        learnt_from = json.loads((run / "files.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{run} does not say what it learnt from ({error}): put its files.json back") from error
+    if digest(data) not in (None, learnt_from):
+        raise ExportError(f"{run} learnt from other data than {data}: give the same --data")
 
 
 def settings_of(run: Path, kind: Callable[..., T], none: str, remedy: str) -> T:
@@ -182,6 +198,7 @@ def export(
         lambda: build_network(settings.widths, settings.blocks, settings.dropout),
         "this network",
     )
+    check_data(run, data)
     if mean_from:
         network = averaged(network, run, mean_from)
     if mix:
@@ -189,12 +206,11 @@ def export(
     if mean_from or mix:
         network = with_new_norms(network, norm_pictures(data, settings))
     tie(network)  # means and variances inside are measured, and of two halves that should be alike never quite are
-    validation = fer2013.load(data, "test")
+    validation = fer2013.load(data, "validation")
     logits = network.predict(validation.pixels[..., None].astype(np.float32), batch_size=256, verbose=0)
     temperature = fitted_temperature(logits, validation.labels)
     errors = [expected_calibration_error(softmax(logits / t, axis=1), validation.labels) for t in (1, temperature)]
     logger.info("temperature %.3f, calibration error %.4f -> %.4f", temperature, *errors)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
         folder = Path(beside)
         _write_networks(network, temperature, golden_pictures(settings.seed), folder)

@@ -78,7 +78,6 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     check_place(out)
     network, settings = trained_detector(run)
     pictures = load(data, "val")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
         folder = Path(beside)
         (folder / "detector.tflite").write_bytes(to_litert(network))

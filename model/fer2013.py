@@ -30,8 +30,12 @@ SIZE = 48
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
 # What a damaged zip or table raises, an encrypted zip (RuntimeError) and a file that may not be read.
 UNREADABLE = (OSError, RuntimeError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile, zlib.error)
-USAGES = {"train": "Training", "test": "PublicTest"}
-FOLDERS = {"train": ("train", "training"), "test": ("test", "publictest", "validation", "valid", "val")}
+USAGES = {"train": "Training", "validation": "PublicTest", "test": "PublicTest"}
+FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("publictest", "validation", "valid", "val", "test"),
+    "test": ("test", "publictest", "validation", "valid", "val"),
+}
 """How a split's folder may be called, in any case; of several the first that is there is meant, and read alone."""
 OBLONG = 1.25  # times as long as wide: a photo with more in it than a face
 SET_ASIDE = "privatetest"  # a split that nothing here reads: it is for whoever measures last
@@ -60,11 +64,11 @@ class FaceSet:
 
 
 def load(source: Path, split: str) -> FaceSet:
-    """The pictures of one split, "train" or "test", of a folder, a zip or a csv.
+    """The pictures of one split, "train", "validation" or "test", of a folder, a zip or a csv.
 
-    A folder without splits (`<emotion>/...` at its top) is read whole. Pictures that do not
-    decode are left out and named in the log. Raises DataError when nothing is left, or when it
-    cannot be known which split a folder is.
+    The last two differ where a copy has both; as people download FER2013 it has one. A folder without splits
+    (`<emotion>/...` at its top) is read whole. Pictures that do not decode are left out and named in the log.
+    Raises DataError when nothing is left, or when it cannot be known which split a folder is.
     """
     if not source.exists():
         raise DataError(f"no data at {source}: give a folder with train/ and test/, a zip of it, or fer2013.csv")
@@ -74,7 +78,8 @@ def load(source: Path, split: str) -> FaceSet:
         with _files(source) as files:
             above = {path.parent.parent.name for path, _ in files if _emotion_of(path)}
             folder = _folder_of(split, above, source)
-            return _stack(_decoded(_in_folder(folder, files, source)), source, "<emotion>/*.png under train/ or test/")
+            expected = "<emotion>/*.png under train/ or test/; a fer2013.csv is given by its own name"
+            return _stack(_decoded(_in_folder(folder, files, source)), source, expected)
     except UNREADABLE as error:
         raise DataError(f"{source} cannot be read to its end ({error}): mend it, or download it again") from error
 
@@ -147,12 +152,19 @@ File = tuple[PurePosixPath, Callable[[], bytes]]
 def _files(source: Path) -> Iterator[list[File]]:
     """The pictures of a folder or a zip by name, each with what reads it."""
     if source.suffix.lower() != ".zip":
-        paths = pictures_in(source)
-        yield [(PurePosixPath(path.relative_to(source).as_posix()), path.read_bytes) for path in paths]
+        paths = files_in(source)
+        yield _pictures([(PurePosixPath(path.relative_to(source).as_posix()), path.read_bytes) for path in paths])
         return
     with zipfile.ZipFile(source) as archive:
-        members = [(PurePosixPath(name), partial(archive.read, name)) for name in sorted(archive.namelist())]
-        yield [(path, read) for path, read in members if _is_picture(path)]
+        yield _pictures([(PurePosixPath(name), partial(archive.read, name)) for name in sorted(archive.namelist())])
+
+
+def _pictures(files: list[File]) -> list[File]:
+    """Those that are pictures; other kinds among the faces are named, for a camera's may be no kind that is read."""
+    others = {path.suffix for path, _ in files if _emotion_of(path) and path.suffix.lower() not in {"", *SUFFIXES}}
+    if others:
+        logger.warning("left out files that are no %s: %s", ", ".join(sorted(SUFFIXES)), ", ".join(sorted(others)))
+    return [(path, read) for path, read in files if _is_picture(path)]
 
 
 def _is_picture(path: PurePath) -> bool:
@@ -161,7 +173,12 @@ def _is_picture(path: PurePath) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder and of those in it, sorted; links to folders are followed, each folder is read once."""
+    """The pictures among files_in."""
+    return [path for path in files_in(folder) if _is_picture(path.relative_to(folder))]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder and of those in it, sorted; links to folders are followed, each folder is read once."""
     found, seen = [], set()
     for where, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
@@ -171,12 +188,12 @@ def pictures_in(folder: Path) -> list[Path]:
         seen.add(real)
         folders.sort()
         found += [Path(where, name) for name in names]
-    return sorted(path for path in found if _is_picture(path.relative_to(folder)) and path.is_file())
+    return sorted(path for path in found if path.is_file())
 
 
 def _folder_of(split: str, above: set[str], source: Path) -> str | None:
     """Which of the folders `above` those of the emotions holds a split; a single one that is no split holds all."""
-    there, known = {name.casefold() for name in above}, {*FOLDERS["train"], *FOLDERS["test"]}
+    there, known = {name.casefold() for name in above}, set().union(*FOLDERS.values())
     known |= {SET_ASIDE} if len(there) > 1 else set()
     unknown = ", ".join(sorted(f"{name or '.'}/" for name in above if name.casefold() not in known))
     if unknown and len(there) > 1:
@@ -248,7 +265,8 @@ def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray
         rows = rows_of(file)
         if not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames or ()):
             raise DataError(f"{path} is not fer2013.csv: it needs the columns emotion, pixels and Usage")
-        for line, row in enumerate(rows, start=2):
+        for number, row in enumerate(_to_its_end(rows, path), start=2):
+            line = rows.line_num
             usage = (row["Usage"] or "").strip()
             if usage.casefold() not in CSV_USAGES:
                 logger.warning("%s line %d left out: its Usage is %r", path, line, usage)
@@ -260,12 +278,21 @@ def _csv_rows(path: Path, split: str) -> Iterator[tuple[str, Emotion, np.ndarray
             except (ValueError, KeyError, OverflowError, TypeError, AttributeError) as error:
                 logger.warning("%s line %d left out: %s", path, line, error)
                 continue
-            yield f"{USAGES[split]}_{line}", emotion, picture
+            yield f"{USAGES[split]}_{number}", emotion, picture
+
+
+def _to_its_end(rows: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table; DataError, with the line, where one cannot be told from the next."""
+    try:
+        yield from rows
+    except csv.Error as error:
+        where = f"line {rows.reader.line_num} or above"  # `rows` has not counted those it failed in
+        raise DataError(f"{path} is broken in {where} ({error}): mend it, or download it again") from error
 
 
 def rows_of(file: TextIO) -> csv.DictReader[str]:
     """The rows of a table by the names of its columns, without blanks around these."""
-    rows = csv.DictReader(file)
+    rows = csv.DictReader(file, strict=True)  # or one quote too many would swallow all that follows, unsaid
     rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
     return rows
 

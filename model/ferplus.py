@@ -7,6 +7,7 @@ Label Distribution", 2016.
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -133,16 +134,20 @@ def _table(path: Path) -> dict[tuple[str, ...], np.ndarray]:
             columns = set(rows.fieldnames or ())
             if not columns >= set(COLUMNS) or not columns & {"file", "Usage"}:
                 raise DataError(f"{path} is no FER+ table: it needs the columns file (or Usage), {', '.join(COLUMNS)}")
-            return dict(_entry(row, path, line) for line, row in enumerate(rows, start=2))
+            return dict(_entry(row, path, number) for number, row in enumerate(rows, start=2))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}): give the FER+ votes as ferplus.csv") from error
 
 
-def _entry(row: dict[str, str], path: Path, line: int) -> tuple[tuple[str, ...], np.ndarray]:
+def _entry(row: dict[str, str], path: Path, number: int) -> tuple[tuple[str, ...], np.ndarray]:
+    published = "file" not in row
     try:
-        name = row["file"] if "file" in row else f"{row['Usage'].strip()}_{line}"
-        return _key(name), np.array([int(row[column]) for column in COLUMNS])
+        name = f"{row['Usage'].strip()}_{number}" if published else row["file"]
+        entry = _key(name), np.array([int(row[column]) for column in COLUMNS])
     except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} line {line} is broken ({error}): restore the file, or mend or delete the line"
-        ) from error
+        remedy = "mend the line" if published else "mend or delete the line"
+        raise DataError(f"{path} line {number} is broken ({error}): restore the file, or {remedy}") from error
+    counted = re.fullmatch(r"fer(\d+)\.png", row.get("Image name") or "") if published else None
+    if counted and int(counted[1]) != number - 2:
+        raise DataError(f"{path} line {number} is of {counted[0]}: lines are missing or were added, restore the file")
+    return entry

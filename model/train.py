@@ -155,20 +155,12 @@ class Run(keras.callbacks.Callback):
         return self.folder / "checkpoint.keras"
 
     def epochs_done(self) -> int:
-        """How many epochs the checkpoint has seen; SystemExit when it is none, or does not say."""
-        beside = self.folder / "state.json"  # where older runs have it
+        """How many epochs the checkpoint has seen; SystemExit when it is none."""
         try:
             with zipfile.ZipFile(self.checkpoint) as archive:
-                if "state.json" in archive.namelist():
-                    return int(json.loads(archive.read("state.json"))["epochs_done"])
-        except zipfile.BadZipFile as error:
-            raise SystemExit(f"{self.checkpoint} is no checkpoint ({error}): choose another --out") from error
-        if not beside.exists():
-            raise SystemExit(
-                f"{self.checkpoint} does not say how many epochs it has seen: put state.json back beside it,"
-                " or choose another --out, and take its weights with --start"
-            )
-        return int(json.loads(beside.read_text())["epochs_done"])
+                return int(json.loads(archive.read("state.json"))["epochs_done"])
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise SystemExit(f"{self.checkpoint} is no checkpoint of a run ({error}): choose another --out") from error
 
     def continue_in(self, network: keras.Model) -> None:
         """Give `network`, compiled but untrained, the checkpoint's weights and optimizer state.
@@ -290,7 +282,7 @@ def training_set(
     data: Path, ferplus: Path | None, settings: Settings, devices: int = 1
 ) -> tuple[np.ndarray, np.ndarray, fer2013.FaceSet]:
     """Training pictures and targets, without (near-)copies of validation pictures, and the validation set."""
-    train, validation = fer2013.load(data, "train"), fer2013.load(data, "test")
+    train, validation = fer2013.load(data, "train"), fer2013.load(data, "validation")
     copies = fer2013.near_copies(train.pixels, validation.pixels)
     logger.info("left out %d of %d training pictures that copy a validation picture", copies.sum(), len(train))
     if copies.all():
@@ -347,7 +339,8 @@ def train(
     if settings.batch % devices:
         raise SystemExit(f"--batch is {settings.batch}, which {devices} devices cannot share alike: choose a multiple")
     run = Run(out, settings.seed, settings.keep_from)
-    start = begin(run, settings, resume, data=data, ferplus=ferplus)
+    teachers = {f"teacher {one}": Path(one) / "emotion.tflite" for one in filter(None, settings.teacher.split(","))}
+    start = begin(run, settings, resume, {"data": data, "ferplus": ferplus, **teachers})
     keras.utils.set_random_seed(settings.seed)
     pixels, targets, validation = training_set(data, ferplus, settings, devices)
     if len(pixels) < settings.batch:
@@ -387,37 +380,36 @@ def check(settings: Any) -> None:
         most = MOST.get(name, sys.float_info.max)
         if isinstance(value, int | float) and not least <= value <= most:
             wanted = f"{least} to {most}" if name in MOST else f"{least} or more"
-            raise SystemExit(f"--{name.replace('_', '-')} is {value}: choose {wanted}")
+            raise SystemExit(f"{flag_of(name)} is {value}: choose {wanted}")
     if any(width < 2 or width % 2 for width in settings.widths):  # see model.mirror
         raise SystemExit(f"--widths is {','.join(map(str, settings.widths))}: choose even numbers, 2 or more")
 
 
-def begin(run: Run, settings: Any, resume: bool, **files: Path | None) -> int:
+def begin(run: Run, settings: Any, resume: bool, files: dict[str, Path | None]) -> int:
     """Make the run's folder, or check that it is the same run; the number of epochs already done.
 
     `files` are what it learns from, by the names of their flags.
     """
     saved, learnt_from = run.folder / "settings.json", run.folder / "files.json"
-    ours, defaults = (json.loads(json.dumps(asdict(one))) for one in (settings, type(settings)()))
+    ours = json.loads(json.dumps(asdict(settings)))
     digests = {name: digest(path) if path else "none" for name, path in files.items()}
     if resume:
         if not run.checkpoint.exists():
             raise SystemExit(f"nothing to resume in {run.folder}: start without --resume")
-        if defaults | _saved(saved) != ours:
-            raise SystemExit(f"{saved} has other settings: resume with the same ones, or choose another --out")
-        before = _saved(learnt_from) if learnt_from.exists() else {}  # older runs have none
-        for name, found in digests.items():
-            if found and before.get(name) and found != before[name]:
-                raise SystemExit(
-                    f"{run.folder} was begun with another --{name}: resume with it, or choose another --out"
-                )
+        begun, before = _saved(saved), _saved(learnt_from)
+        others = [f"{flag_of(name)} {begun.get(name)}" for name in ours if begun.get(name) != ours[name]]
+        others += [f"another --{name}" for name in digests if digests[name] and digests[name] != before.get(name)]
+        if others:
+            raise SystemExit(
+                f"{run.folder} was begun with {', '.join(others)}: resume with that, or choose another --out"
+            )
         return run.epochs_done()
     if run.checkpoint.exists():
         raise SystemExit(f"{run.folder} holds a run already: add --resume, or choose another --out")
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise SystemExit(f"{run.folder} is a file: choose another --out") from error
+    except OSError as error:
+        raise SystemExit(f"{run.folder} cannot be made ({error}): choose another --out") from error
     saved.write_text(json.dumps(ours, indent=2))
     learnt_from.write_text(json.dumps(digests, indent=2))
     return 0
@@ -455,12 +447,16 @@ def distribute() -> int:
 def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
     """A flag for each setting: of a number, of a name, or of several whole numbers with commas between."""
     for field in fields(settings):
-        flag, choices = "--" + field.name.replace("_", "-"), CHOICES.get(field.name)
         kind: Callable[[str], Any] = type(field.default)
-        default = field.default
+        default, choices = field.default, CHOICES.get(field.name)
         if isinstance(default, tuple):
             kind, default = as_many_as(default), ",".join(map(str, default))
-        parser.add_argument(flag, type=kind, choices=choices, default=default, help="(%(default)s)")
+        parser.add_argument(flag_of(field.name), type=kind, choices=choices, default=default, help="(%(default)s)")
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting."""
+    return "--" + name.replace("_", "-")
 
 
 def as_many_as(numbers: tuple[int, ...]) -> Callable[[str], tuple[int, ...]]:

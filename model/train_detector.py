@@ -102,7 +102,7 @@ def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Mode
         for table in (settings.hard, settings.missed)
     )
     album, known = Album(pictures, hard, settings.tilt, missed), Album(load(data, "val"))
-    start = begin(run, settings, resume, data=data)
+    start = begin(run, settings, resume, {"data": data})
     keras.utils.set_random_seed(settings.seed)
     cv2.setNumThreads(1)
     network, batches = compiled(settings), Batches(album, settings, epoch=start)

@@ -228,14 +228,6 @@ def test_a_few_emotions_are_measured_as_they_are(tmp_path: Path, capsys: pytest.
     assert "0 pictures that the label calls neutral" in printed
 
 
-def test_measuring_needs_no_training_libraries() -> None:
-    """`import model.evaluate` loads neither TensorFlow nor Keras, and no matplotlib before a chart is asked for."""
-    script = "import model.evaluate, sys; print({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules) or 'none')"
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "none\n"
-
-
 @pytest.mark.parametrize("change", ["dark", "low contrast"])
 def test_light_changes_hardly_what_is_read(change: str) -> None:
     """What ships brings a dark or flat picture to the contrast of others, and reads on it what it reads on these."""
