@@ -99,7 +99,7 @@ def refresh(options: argparse.Namespace, settings: Settings) -> int:
     if options.if_older and all(
         notes[e].made_of(wanted[e])
         and notes[e].unchecked < options.if_older
-        and notes[e].age < max(options.if_older, OLDEST_COPY)
+        and notes[e].age < OLDEST_COPY
         and songs_on_disk(list_of(settings.songs, e))
         for e in wanted
     ):
@@ -149,16 +149,20 @@ def status(options: argparse.Namespace, settings: Settings) -> int:
     """Say whether a refresh could run, and how old each list is. Asks Spotify nothing."""
     token = read_token(settings.token_cache)
     end = login_ends(token)
+    over = end is not None and end < datetime.now()
     until = f", until about {end:%Y-%m-%d}" if end else ""
     say(f"App:    {settings.client_id or 'SPOTIPY_CLIENT_ID is not set'}")
-    say(f"Login:  {f'yes{until} ({settings.token_cache})' if token else f'no; {LOG_IN}'}")
+    if over:
+        say(f"Login:  over since about {end:%Y-%m-%d}; {LOG_IN}")
+    else:
+        say(f"Login:  {f'yes{until} ({settings.token_cache})' if token else f'no; {LOG_IN}'}")
     say(f"Songs:  {settings.songs}")
     named = read_playlists(settings.songs)
     for emotion, note in notes_of(settings.songs, EMOTIONS).items():
         songs = held(list_of(settings.songs, emotion))
         fetched = f"fetched {note.age.days} days ago" if note.age < timedelta.max else "never fetched"
         say(f"{emotion:9} {songs}, {fetched}, playlists: {len(named.get(emotion, ()))}")
-    return 0 if settings.client_id and token and named else CannotRunError.exit_code
+    return 0 if settings.client_id and token and not over and named else CannotRunError.exit_code
 
 
 def playlists(options: argparse.Namespace, settings: Settings) -> int:

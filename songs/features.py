@@ -201,7 +201,7 @@ def artists_in(cell: str) -> str:
     """The artists of a cell with commas between, of a list as Python writes it and of one with semicolons too."""
     if cell.startswith("[") and cell.endswith("]"):
         with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return ", ".join(ast.literal_eval(cell))
+            return ", ".join(ast.literal_eval(cell)).encode(errors="replace").decode()  # half a character is none
     return ", ".join(filter(None, map(str.strip, html.unescape(cell).split(";"))))
 
 

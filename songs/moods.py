@@ -182,9 +182,12 @@ def varied(tracks: Iterable[Track]) -> list[Track]:
 
 def existing_folder(text: str) -> Path:
     """The folder that an argument names; argparse says it when there is none."""
-    if not (path := Path(text)).is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {text}: make it first, or give another")
-    return path
+    try:
+        if (path := Path(text)).is_dir():
+            return path
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from error
+    raise argparse.ArgumentTypeError(f"there is no folder {text}: make it first, or give another")
 
 
 def listed(path: Path) -> list[Track]:

@@ -113,7 +113,10 @@ def _from_table(text: str) -> Pasted:
     text = re.sub(r"\A\s*\n", "", text)  # and no more: the first cell may be an empty one, before a tab
     delimiter = _delimiter(text.partition("\n")[0])
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = next(rows)
+    try:
+        header = next(rows)
+    except csv.Error as error:
+        raise SplitError(f"The first line is no header: {error}.") from None
     columns, sounding, numbers = song_columns([name.strip().casefold() for name in header]), False, set[int]()
     with suppress(FeaturesError):
         known = columns_of(header)

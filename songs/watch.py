@@ -313,9 +313,10 @@ def _catalog(options: argparse.Namespace) -> Catalog | None:
         return None
     try:
         folder = options.lists or own_lists()
-    except DotenvError as error:
+        there = folder.is_dir()
+    except (DotenvError, OSError) as error:  # one that only somebody else may look into, say
         raise UsageError(str(error)) from None
-    if not folder.is_dir():
+    if not there:
         raise UsageError(f"{'--lists ' if options.lists else 'VISAGE_SONGS='}{folder}: there is no such folder")
     return Catalog(folder)
 

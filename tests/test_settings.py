@@ -88,6 +88,8 @@ def test_a_songs_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A typo in the folder ends the start; it does not end in seven empty lists."""
     with pytest.raises(SettingsError, match=r"VISAGE_SONGS=.*nope: there is no such folder"):
         create_app({"SONGS": str(tmp_path / "nope")})
+    with pytest.raises(SettingsError, match=r"VISAGE_SONGS=.*: File name too long"):
+        create_app({"SONGS": str(tmp_path / ("a" * 300))})
 
 
 @pytest.mark.parametrize("name", ["SONGS", "FEATURES"])

@@ -623,6 +623,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().err
     assert f"argument --songs: there is no folder {tmp_path / 'absent'}: make it first, or give another" in said
     assert ".part" not in said
+    with pytest.raises(SystemExit):
+        commands.main([command, str(table), "--songs", str(tmp_path / ("a" * 300))])
+    assert "File name too long" in capsys.readouterr().err
 
 
 def test_playlists_name_artists_as_they_are_called(tmp_path: Path) -> None:

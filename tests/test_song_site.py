@@ -175,6 +175,7 @@ def test_a_pasted_table_says_which_measures_are_none() -> None:
         ("[dunkelbunt]", "[dunkelbunt]"),
         ("[re:jazz]", "[re:jazz]"),
         ("[1, 2]", "[1, 2]"),
+        (r"['\ud800']", "?"),
         ("[" * 500 + "]" * 500, "[" * 500 + "]" * 500),
     ],
 )
@@ -490,6 +491,12 @@ def test_a_paste_without_a_song(text: str) -> None:
     """Nothing, a bare header, and lines that are no songs are refused in words."""
     with pytest.raises(SplitError, match=r"song|link"):
         read_songs(text)
+
+
+def test_a_first_line_that_no_table_has() -> None:
+    """What looks like a header at its beginning, and goes on for longer than a cell may, is refused in words."""
+    with pytest.raises(SplitError, match="The first line is no header: field larger than field limit"):
+        read_songs("track_id\x0c," + "a" * (csv.field_size_limit() + 1) + "\nx,y")
 
 
 def test_a_table_that_is_pasted() -> None:

@@ -596,6 +596,8 @@ def test_if_older_is_quiet_while_the_lists_are_fresh(desk: Desk) -> None:
     assert desk.run("--if-older", "7d") == Ran(0, "", "")
     desk.fetched_days_ago(22)
     assert desk.run("--if-older", "7d").out == "angry: 2 songs, the same as before\n"
+    desk.fetched_days_ago(25)
+    assert desk.run("--if-older", "4w").out == "angry: 2 songs, the same as before\n"
     desk.playlists(angry=one, sad=desk.spotify.add(2, "B", songs_from(5, 2)))
     assert "sad: 2 songs" in desk.run("--if-older", "2w").out
     desk.folder.joinpath("sad.csv").unlink()
@@ -1438,6 +1440,10 @@ def test_status_says_how_things_stand(desk: Desk) -> None:
     assert (ran.code, desk.spotify.asked) == (0, [])
     assert "happy         3 songs, fetched 40 days ago, playlists: 1\n" in ran.out
     assert "sad           5 songs, never fetched, playlists: 0\n" in ran.out
+    desk.log_in(logged_in_at=int(time.time()) - 200 * 86400)
+    ran = desk.run("status")
+    assert (ran.code, desk.spotify.asked) == (2, [])
+    assert re.search(r"Login:  over since about 20\d\d-\d\d-\d\d; run this at a terminal", ran.out)
 
 
 def test_as_a_process_it_prints_one_plain_line_a_list(desk: Desk) -> None:

@@ -334,6 +334,7 @@ def test_a_folder_of_lists_that_is_not_there_is_named(
     """A typo is no mood without songs, in a flag or in the site's setting."""
     photo, none = write_photo(tmp_path / "me.png"), tmp_path / "none"
     assert run(photo, "--songs", 2, "--lists", none) == (2, "", f"--lists {none}: there is no such folder\n")
+    assert "File name too long" in run(photo, "--songs", 2, "--lists", none.with_name("a" * 300))[2]
     monkeypatch.setenv("VISAGE_SONGS", str(none))
     assert run(photo, "--songs", 2) == (2, "", f"VISAGE_SONGS={none}: there is no such folder\n")
 

@@ -52,7 +52,11 @@ def make_services(config: Mapping[str, Any], given: Mapping[str, str], shared: P
     from web.shared_camera import SharedCamera
 
     songs = _path(config, "SONGS")
-    if not songs.is_dir():
+    try:
+        there = songs.is_dir()
+    except OSError as error:  # one that only somebody else may look into, say
+        raise SettingsError(f"{PREFIX}SONGS={songs}: {error.strerror}") from error
+    if not there:
         raise SettingsError(f"{PREFIX}SONGS={songs}: there is no such folder")
     recognizer = load_recognizer(config["ENGINE"])
     camera: Camera | SharedCamera | None = None
