@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.emotions import EMOTIONS, Emotion
-from model.files import replace_text
+from model.files import folder_fault, replace_text
 from songs.catalog import Track, append_tracks, list_of, names_of, not_in, plain, read_tracks, write_tracks
 from songs.dotenv import DotenvError, environment
 from songs.spotify import (
@@ -132,7 +132,7 @@ def login(options: argparse.Namespace, settings: Settings) -> int:
     log_in(settings, say, browser=not options.no_browser, timeout=options.timeout)
     say(f"Logged in. The token is in {settings.token_cache}, readable by you only.")
     next(own_playlists(connect(settings)), None)  # an app without Premium hears of it now, not from cron
-    say("Spotify answers. Next: python spotify_sync.py playlists")
+    say("Spotify answers. Next: .venv/bin/python spotify_sync.py playlists")
     return 0
 
 
@@ -173,16 +173,16 @@ def playlists(options: argparse.Namespace, settings: Settings) -> int:
     chosen = {emotion: list(ids) for emotion, ids in read_playlists(settings.songs).items()}
     if options.create:
         whole = create_playlists(spotify, settings.songs, mine, chosen)
-        say("Edit them in the Spotify app, then: python spotify_sync.py")
+        say("Edit them in the Spotify app, then: .venv/bin/python spotify_sync.py")
         return 0 if whole else 1
     moods = {playlist: emotion for emotion, ids in chosen.items() for playlist in ids}
     for number, playlist in enumerate(mine, 1):
         say(f"{number:3}  {playlist['id']}  {playlist.get('name')}  {moods.get(playlist['id'], '')}".rstrip())
     if not mine:
-        say("You have no playlist of your own yet. Make the seven: python spotify_sync.py playlists --create")
+        say("You have no playlist of your own yet. Make the seven: .venv/bin/python spotify_sync.py playlists --create")
     elif sys.stdin.isatty():
         choose_playlists(settings.songs, mine, chosen)
-        say(f"Written: {settings.songs / PLAYLISTS}. Next: python spotify_sync.py")
+        say(f"Written: {settings.songs / PLAYLISTS}. Next: .venv/bin/python spotify_sync.py")
     else:
         say(f"Put the ids into {settings.songs / PLAYLISTS}, or run this at a terminal to choose.")
     return 0
@@ -204,7 +204,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     one = command(refresh)
     one.add_argument("--append", action="store_true", help="add new songs and keep the old ones (default: replace)")
-    one.add_argument("--only", nargs="+", action="extend", choices=[e.value for e in EMOTIONS])
+    one.add_argument(
+        "--only", nargs="+", action="extend", choices=[e.value for e in EMOTIONS], help="these lists alone"
+    )
     one.add_argument("--dry-run", action="store_true", help="show what would change and write nothing")
     one.add_argument("--if-older", type=duration, metavar="7d", help="do nothing while the lists are younger (h, d, w)")
     one = command(login)
@@ -294,8 +296,8 @@ def playlist_id(text: str) -> str:
 
 def read_playlists(folder: Path) -> dict[Emotion, tuple[str, ...]]:
     """Which playlists make each list; none without the file."""
-    if not folder.is_dir():
-        raise CannotRunError(f"VISAGE_SONGS={folder}: there is no such folder; make it, or name another")
+    if fault := folder_fault(folder):
+        raise CannotRunError(f"VISAGE_SONGS={folder}: {fault}; make it, or name another")
     try:
         given = json.loads((folder / PLAYLISTS).read_text(encoding="utf-8-sig"), object_pairs_hook=no_doubles)
     except FileNotFoundError:
@@ -335,7 +337,7 @@ def wanted_playlists(settings: Settings, only: Sequence[str] | None) -> dict[Emo
     found = read_playlists(settings.songs)
     if not found:
         raise CannotRunError(
-            f"no playlist is named in {settings.songs / PLAYLISTS}: python spotify_sync.py playlists helps"
+            f"no playlist is named in {settings.songs / PLAYLISTS}: .venv/bin/python spotify_sync.py playlists helps"
         )
     if missing := [name for name in only or () if name not in found]:
         raise CannotRunError(f"{settings.songs / PLAYLISTS} names no playlist for {', '.join(missing)}")

@@ -99,7 +99,7 @@ def _stage(atlas: Path = ATLAS) -> _Stage:
 
 
 def _read_tiles(atlas: Path) -> list[np.ndarray]:
-    remedy = "restore it from the repository, or make it with python -m model.make_demo"
+    remedy = "restore it from the repository, or make it with .venv/bin/python -m model.make_demo"
     try:
         content = np.fromfile(atlas, np.uint8)
     except OSError as error:

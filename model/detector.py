@@ -64,7 +64,7 @@ class NetworkDetector:
     def __init__(self, weights: Path = WEIGHTS, file: str = "detector.tflite") -> None:
         path = weights / file
         card = read_card(path.with_suffix(".json"))
-        self._network = LiteRTNetwork(path, "python -m model.export_detector")
+        self._network = LiteRTNetwork(path, ".venv/bin/python -m model.export_detector")
         check_answers(self._network, path)
         self.threshold, self._film, self._film_far = (
             _threshold(card, name, path.with_suffix(".json"))

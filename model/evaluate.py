@@ -143,7 +143,12 @@ def check_answers(classify: Classifier, path: Path) -> None:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model.evaluate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="FER2013, or faces in <emotion>/ folders")
-    parser.add_argument("--split", choices=sorted(fer2013.USAGES), default="test", help="(%(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=sorted(fer2013.USAGES),
+        default="test",
+        help="test is PublicTest here, as validation is (%(default)s)",
+    )
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the network: a folder, or a file (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--ferplus", type=Path, help="FER+ votes (ferplus.csv): agreement with what people saw")

@@ -192,7 +192,7 @@ def export(
     `mix` is mixed in.
     """
     check_place(out)
-    settings = settings_of(run, Settings, "no run", "train first with python -m model.train")
+    settings = settings_of(run, Settings, "no run", "train first with .venv/bin/python -m model.train")
     network = trained_network(
         run / "checkpoint.keras",
         lambda: build_network(settings.widths, settings.blocks, settings.dropout),

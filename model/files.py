@@ -1,4 +1,4 @@
-"""Files put in place whole."""
+"""Files put in place whole, and what is wrong with a folder."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def replace_text(path: Path, text: str, errors: str = "strict") -> None:
     """Make `text` the content of a file, whole: see `replacing`."""
     with replacing(path, errors) as file:
         file.write(text)
+
+
+def folder_fault(path: Path) -> str | None:
+    """Why there is no looking into a folder, in words; None if there is."""
+    try:
+        return None if path.is_dir() else "there is no such folder"
+    except OSError as error:  # one that only somebody else may look into, say
+        return error.strerror
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ class LiteRTClassifier:
     """The exported network in LiteRT, on one thread. Safe to call from several threads."""
 
     def __init__(self, weights: Path = WEIGHTS, file: str = "emotion.tflite") -> None:
-        self._network = LiteRTNetwork(weights / file, "python -m model.export")
+        self._network = LiteRTNetwork(weights / file, ".venv/bin/python -m model.export")
 
     def __call__(self, faces: np.ndarray) -> np.ndarray:
         """Probabilities (n, 7) of faces (n, 48, 48, 1)."""

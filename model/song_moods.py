@@ -298,7 +298,7 @@ def load_card(weights: Path = WEIGHTS) -> dict[str, Any]:
     return card
 
 
-REMEDY = "restore both files, or train again (python -m model.train_song_moods)"
+REMEDY = "restore both files, or train again (.venv/bin/python -m model.train_song_moods)"
 
 
 def _stretched(share: np.ndarray, margin: float) -> np.ndarray:

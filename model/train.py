@@ -17,9 +17,9 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -36,6 +36,7 @@ from model.network import BLOCKS, DROPOUT, WIDTHS, build_network, load_trained
 from model.recognizer import Classifier, WeightsError, classify_in_batches
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAY_BE_NONE = ("keep_from", "seed")  # of the whole numbers, which all others count something
 SHARES = ("momentum", "label_share", "smoothing", "teacher_share", "dropout", "no_faces")
@@ -43,33 +44,40 @@ MOST = {**dict.fromkeys(SHARES, 1), "seed": 2**32 - 1}  # of a seed: what NumPy 
 CHOICES = {"votes": ("shares", "labels"), "precision": ("float32", "mixed_bfloat16", "mixed_float16")}
 
 
+def setting(default: T, words: str) -> T:
+    """A setting of a run, and what `--help` says of it."""
+    return field(default=default, metadata={"help": words})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides what comes out of a run, saved beside its weights."""
 
-    epochs: int = 40
-    batch: int = 128
-    peak_rate: float = 0.1
-    last_rate: float = 0.0  # where the cosine ends
-    warm_up: float = 1.0  # epochs
-    momentum: float = 0.9
-    weight_decay: float = 5e-3  # decoupled: the share of a weight lost a step is this times the rate
-    label_share: float = 0.5  # of a target; the FER+ votes, where there are any, have the rest
-    votes: str = "labels"  # what is asked of the votes: "shares", or the "labels" that pictures of such votes have
-    smoothing: float = 0.0
-    teacher: str = ""  # folders of exports, commas between, whose mean answers are part of each target
-    teacher_share: float = 0.5  # how much of it, where there is a teacher
-    widths: tuple[int, ...] = WIDTHS
-    blocks: tuple[int, ...] = BLOCKS
-    dropout: float = DROPOUT
-    augmentation: float = 1.0  # how far and how often pictures are changed
-    no_faces: float = 0.04  # share of pictures that show none; but for what teachers read, they ask for all alike
-    mixup: float = 0.2  # how evenly pictures are blended: the share of each is drawn from a beta distribution of this
-    rarity: float = 0.5  # pictures of rare emotions are repeated: (mean count / their count) ** this, rounded
-    start: str = ""  # a .keras file of this network, or of one with fewer blocks, whose weights the run begins with
-    keep_from: int = 0  # the epoch from which on weights are kept, so that export can take their mean; 0: none
-    precision: str = "float32"
-    seed: int = 2013
+    epochs: int = setting(40, "how often every picture is shown")
+    batch: int = setting(128, "pictures a step")
+    peak_rate: float = setting(0.1, "where the learning rate begins to fall, as half a cosine")
+    last_rate: float = setting(0.0, "where it ends")
+    warm_up: float = setting(1.0, "epochs in which it rises from nothing")
+    momentum: float = setting(0.9, "of Nesterov's kind")
+    weight_decay: float = setting(5e-3, "the share of a weight that a step takes off is this times the learning rate")
+    label_share: float = setting(0.5, "of a target; the FER+ votes, where there are any, have the rest")
+    votes: str = setting("labels", "what is asked of the votes: their shares, or the labels that such pictures have")
+    smoothing: float = setting(0.0, "share of a target that all emotions have alike")
+    teacher: str = setting("", "folders of exports, commas between, whose mean answers are part of each target")
+    teacher_share: float = setting(0.5, "how much of it, where there is a teacher")
+    widths: tuple[int, ...] = setting(WIDTHS, "channels")
+    blocks: tuple[int, ...] = setting(BLOCKS, "residual blocks at each width but the first")
+    dropout: float = setting(DROPOUT, "share of the last layer's inputs that are left out")
+    augmentation: float = setting(1.0, "how far and how often pictures are changed")
+    no_faces: float = setting(
+        0.04, "share of pictures that show none, and ask for what teachers read and for all alike"
+    )
+    mixup: float = setting(0.2, "pictures are blended in pairs, by shares from a beta distribution of this; 0: not")
+    rarity: float = setting(0.5, "rare emotions' pictures are shown (mean count / their count) ** this times; 0: once")
+    start: str = setting("", "a .keras file to begin with the weights of: this network's, or one's with fewer blocks")
+    keep_from: int = setting(0, "the epoch from which on weights are kept, for the mean that export takes; 0: none")
+    precision: str = setting("float32", "of the arithmetic")
+    seed: int = setting(2013, "of all that is drawn")
 
 
 @keras.saving.register_keras_serializable(package="visage")
@@ -446,12 +454,12 @@ def distribute() -> int:
 
 def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
     """A flag for each setting: of a number, of a name, or of several whole numbers with commas between."""
-    for field in fields(settings):
-        kind: Callable[[str], Any] = type(field.default)
-        default, choices = field.default, CHOICES.get(field.name)
+    for one in fields(settings):
+        kind: Callable[[str], Any] = type(one.default)
+        default, words = one.default, one.metadata["help"] + ("" if one.default == "" else " (%(default)s)")
         if isinstance(default, tuple):
             kind, default = as_many_as(default), ",".join(map(str, default))
-        parser.add_argument(flag_of(field.name), type=kind, choices=choices, default=default, help="(%(default)s)")
+        parser.add_argument(flag_of(one.name), type=kind, choices=CHOICES.get(one.name), default=default, help=words)
 
 
 def flag_of(name: str) -> str:

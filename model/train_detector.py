@@ -23,7 +23,7 @@ from model.detector_scenes import TILT, Album, Patch, make_scene
 from model.detector_set import LabelError, load, load_patches
 from model.detector_targets import detector_loss, targets
 from model.fused_norm import fuse_norms
-from model.train import Progress, Run, WarmCosine, add_settings, begin, begin_with, chosen_settings
+from model.train import Progress, Run, WarmCosine, add_settings, begin, begin_with, chosen_settings, setting
 
 logger = logging.getLogger(__name__)
 
@@ -34,22 +34,22 @@ VALIDATION_SCENES = 192
 class Settings:
     """Everything that decides what comes out of a run, saved beside its weights."""
 
-    epochs: int = 50
-    scenes: int = 8000  # an epoch
-    batch: int = 32
-    side: int = 160  # pixels of a scene
-    tilt: float = TILT  # degrees: the standard deviation of a face's roll
-    peak_rate: float = 2e-3
-    warm_up: float = 1.0  # epochs
-    weight_decay: float = 0.02
-    widths: tuple[int, ...] = WIDTHS
-    blocks: tuple[int, ...] = BLOCKS
-    merged: int = MERGED
-    start: str = ""  # a .keras file of the same network whose weights the run begins with
-    hard: str = ""  # a table of patches that were taken for faces (see model.mine_detector)
-    missed: str = ""  # a table of faces that were missed (see model.mine_detector)
-    precision: str = "float32"
-    seed: int = 2013
+    epochs: int = setting(50, "rounds of scenes")
+    scenes: int = setting(8000, "made for an epoch")
+    batch: int = setting(32, "scenes a step")
+    side: int = setting(160, "of a scene, pixels")
+    tilt: float = setting(TILT, "the standard deviation of a face's roll, degrees")
+    peak_rate: float = setting(2e-3, "where the learning rate begins to fall to nothing, as half a cosine")
+    warm_up: float = setting(1.0, "epochs in which it rises from nothing")
+    weight_decay: float = setting(0.02, "the share of a weight that a step takes off is this times the learning rate")
+    widths: tuple[int, ...] = setting(WIDTHS, "channels")
+    blocks: tuple[int, ...] = setting(BLOCKS, "residual blocks at each width but the first")
+    merged: int = setting(MERGED, "channels where the sizes meet")
+    start: str = setting("", "a .keras file of this network whose weights the run begins with")
+    hard: str = setting("", "a table of what was taken for faces, from model.mine_detector")
+    missed: str = setting("", "a table of faces that were missed, from model.mine_detector")
+    precision: str = setting("float32", "of the arithmetic")
+    seed: int = setting(2013, "of all that is drawn")
 
 
 class Batches(keras.utils.PyDataset):

@@ -17,6 +17,7 @@ from errno import ENOENT
 from pathlib import Path
 
 from model.emotions import EMOTIONS, Emotion
+from model.files import folder_fault
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
 from songs.catalog import Track, append_tracks, list_of, measure, names_of, not_in, read_tracks, write_tracks
@@ -182,12 +183,10 @@ def varied(tracks: Iterable[Track]) -> list[Track]:
 
 def existing_folder(text: str) -> Path:
     """The folder that an argument names; argparse says it when there is none."""
-    try:
-        if (path := Path(text)).is_dir():
-            return path
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from error
-    raise argparse.ArgumentTypeError(f"there is no folder {text}: make it first, or give another")
+    path = Path(text)
+    if fault := folder_fault(path):
+        raise argparse.ArgumentTypeError(f"{text}: {fault}; make it first, or give another")
+    return path
 
 
 def listed(path: Path) -> list[Track]:
@@ -205,7 +204,7 @@ def _places(header: list[str]) -> Mapping[str, int]:
     names = [name.strip().casefold() for name in header]
     places = {ours: names.index(theirs) for ours, known in NAMES.items() for theirs in known[::-1] if theirs in names}
     if missing := [name for name in NEEDED if name not in places]:
-        labelled = "emotion and confidence come from python -m model.song_moods label"
+        labelled = "emotion and confidence come from .venv/bin/python -m model.song_moods label"
         needed = "a list needs every song's Spotify id and title"
         unlabelled = {"emotion", "confidence"} & set(missing)
         why = labelled if unlabelled else needed
@@ -246,8 +245,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], table: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], table: str, prog: str | None = None
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, prog=prog, help=run.__doc__, description=run.__doc__)
         made.add_argument("table", type=Path, metavar=table)
         made.set_defaults(command=run)
         return made
@@ -258,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--songs", type=existing_folder, required=True, metavar="DIR", help="where the seven lists are")
     one.add_argument("--append", action="store_true", help="add new songs and keep the old ones (default: replace)")
     one.add_argument("--top", type=_positive, default=100, metavar="100", help="songs a list")
-    one = command("check", check_lists, "LABELLED.csv")
+    one = command("check", check_lists, "LABELLED.csv", prog="python -m songs.catalog check")
     one.add_argument("--songs", type=existing_folder, metavar="DIR", help="where the lists are (default: the site's)")
     one.add_argument("--sure", type=_share, default=0.5, metavar="0.5", help="name songs from this confidence on")
     return parser

@@ -309,14 +309,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m songs.split", description="Split a playlist by mood; docs/song-moods.md"
     )
     parser.add_argument(
-        "file", type=Path, metavar="SONGS", help="links, ids, 'artist - title' lines, or a CSV; - reads"
+        "file", type=Path, metavar="SONGS", help="links, ids, 'artist - title' lines, or a CSV; - for what is piped in"
     )
     parser.add_argument("--features", type=Path, metavar="TABLE.csv", help="songs and their nine features")
     parser.add_argument(
         "--lookup", type=_address, metavar="ADDRESS", help="ask this service for the rest, such as ReccoBeats"
     )
     parser.add_argument("--out", type=Path, metavar="SPLIT.csv", help="write the songs with mood, emotion, confidence")
-    parser.add_argument("--songs", type=existing_folder, metavar="DIR", help="write the seven lists here")
+    parser.add_argument("--songs", type=existing_folder, metavar="DIR", help="where the seven lists are, to be written")
     parser.add_argument("--append", action="store_true", help="add to the lists (default: replace)")
     return parser
 

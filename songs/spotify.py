@@ -39,7 +39,7 @@ ALONE = (0.5, 2.0, 8.0, 20.0)  # the same where nobody waits at a terminal
 LONGEST_WAIT = 60  # seconds of Retry-After; above it the run ends and says until when
 PAGE = 50  # entries of a list; the most that Spotify gives at once
 ADD_AT_ONCE = 100  # songs; the most that Spotify takes at once
-LOG_IN = "run this at a terminal: python spotify_sync.py login"
+LOG_IN = "run this at a terminal: .venv/bin/python spotify_sync.py login"
 
 
 class SyncError(Exception):

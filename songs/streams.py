@@ -15,6 +15,7 @@ def exit_code(job: Callable[[], None], *failures: type[Exception]) -> int:
 
     `failures` say in words why it cannot be done, as an OSError does.
     """
+    open_closed_streams()
     take_any_title(sys.stdout, sys.stderr)
     try:
         job()
@@ -70,10 +71,10 @@ def take_any_title(*streams: TextIO) -> None:
 
 
 def open_closed_streams() -> None:
-    """Let what is said go nowhere, where whoever started this has closed stdout or stderr."""
-    for name in ("stdout", "stderr"):
+    """Let what is said go nowhere and nothing come in, where whoever started this has closed a stream."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as we run
 
 
 def close_output(stream: TextIO | None = None) -> None:

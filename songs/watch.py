@@ -22,6 +22,7 @@ import pictures  # noqa: F401 - first, or OpenCV is loaded without its settings
 from model.demo import demo_frame
 from model.emotions import Smoothing
 from model.faces import Frame
+from model.files import folder_fault
 from model.recognizer import Recognizer, WeightsError, load_recognizer
 from pictures.drawing import annotate
 from pictures.following import Follower, seen_once
@@ -44,12 +45,12 @@ PHOTOS = (*READ_PHOTOS, ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff")  # t
 
 EXAMPLES = """
 examples:
-  python camera.py 0                          the first camera, until Ctrl-C
-  python camera.py demo --songs 3             the built-in face, with three songs for each mood
-  python camera.py clip.mp4 --every 1         a clip, a line for each second of it
-  python camera.py clip.mp4 --save out.mp4    the clip again, with boxes and labels
-  python camera.py photos --json              a folder of photos, one JSON object a photo
-  python camera.py rtsp://192.168.1.20/live   a camera in the network
+  .venv/bin/python camera.py 0                          the first camera, until Ctrl-C
+  .venv/bin/python camera.py demo --songs 3             the built-in face, with three songs for each mood
+  .venv/bin/python camera.py clip.mp4 --every 1         a clip, a line for each second of it
+  .venv/bin/python camera.py clip.mp4 --save out.mp4    the clip again, with boxes and labels
+  .venv/bin/python camera.py photos --json              a folder of photos, one JSON object a photo
+  .venv/bin/python camera.py rtsp://192.168.1.20/live   a camera in the network
 
 exit codes: 0 fine, 1 a source that cannot be read or has stopped, 2 wrong usage, 130 stopped by Ctrl-C
 """
@@ -313,11 +314,10 @@ def _catalog(options: argparse.Namespace) -> Catalog | None:
         return None
     try:
         folder = options.lists or own_lists()
-        there = folder.is_dir()
-    except (DotenvError, OSError) as error:  # one that only somebody else may look into, say
+    except DotenvError as error:
         raise UsageError(str(error)) from None
-    if not there:
-        raise UsageError(f"{'--lists ' if options.lists else 'VISAGE_SONGS='}{folder}: there is no such folder")
+    if fault := folder_fault(folder):
+        raise UsageError(f"{'--lists ' if options.lists else 'VISAGE_SONGS='}{folder}: {fault}")
     return Catalog(folder)
 
 

@@ -111,7 +111,7 @@ def against_predict(pictures: list[Frame]) -> None:
     old = [milliseconds(lambda: network.predict(crop, verbose=0)) for _ in range(30)]
     new = [milliseconds(lambda: classify(crop)) for _ in range(300)]
     ratio = np.median(old) / np.median(new)
-    print(f"\nThe same face through Keras `model.predict`: {np.median(old):.0f} ms, {ratio:.0f} times ours")
+    print(f"\nThe same face through Keras `model.predict`: {np.median(old):.0f} ms, {ratio:.0f} times ours right after")
 
 
 # -- the whole site ------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ RUNTIME = {
     "songs.moods": (
         {
             "model.emotions",
+            "model.files",
             "model.song_moods",
             "model.song_table",
             "songs.catalog",
@@ -90,6 +91,7 @@ RUNTIME = {
             "model.demo",
             "model.emotions",
             "model.faces",
+            "model.files",
             "model.recognizer",
             "pictures",
             "pictures.drawing",
@@ -123,6 +125,7 @@ RUNTIME = {
     "web.services": (
         {
             "camera",
+            "model.files",
             "model.recognizer",
             "songs.catalog",
             "songs.features",

@@ -621,7 +621,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Capt
         commands.main([command, str(table), "--songs", str(tmp_path / "absent")])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert f"argument --songs: there is no folder {tmp_path / 'absent'}: make it first, or give another" in said
+    assert f"argument --songs: {tmp_path / 'absent'}: there is no such folder; make it first, or give another" in said
     assert ".part" not in said
     with pytest.raises(SystemExit):
         commands.main([command, str(table), "--songs", str(tmp_path / ("a" * 300))])

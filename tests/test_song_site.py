@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -740,6 +741,16 @@ def test_songs_from_a_pipe_are_utf_8_wherever_it_runs(tmp_path: Path, locale: st
     assert "Bj\xf6rk" in (tmp_path / "out.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("away", ["<&-", "<&- >&-", "2>&-"])
+def test_closed_streams_are_empty_ones(away: str) -> None:
+    """Of whoever started the command; what it says goes where somebody listens."""
+    line = f"printf 'Bj\xc3\xb6rk - Army of Me\n' | {shlex.join([sys.executable, '-m', 'songs.split', '-'])} {away}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (2 if "<" in away else 0)
+    assert done.stderr.startswith("There is no song in it" if "<" in away else "")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("out", ["mine.csv", "features.csv", "./mine.csv"])
 def test_the_command_does_not_write_over_what_it_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: str
@@ -823,7 +834,7 @@ def test_the_command_stops_in_a_line(tmp_path: Path) -> None:
     [
         ("--lookup", "http://[x", "http://[x is no address: give one such as https://"),
         ("--lookup", "example.org", "example.org is no address: give one such as https://"),
-        ("--songs", "absent", "there is no folder absent: make it first, or give another"),
+        ("--songs", "absent", "absent: there is no such folder; make it first, or give another"),
     ],
 )
 def test_options_of_the_command(capsys: pytest.CaptureFixture[str], option: str, value: str, said: str) -> None:

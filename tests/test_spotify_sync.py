@@ -309,7 +309,7 @@ def test_an_absent_playlists_file_is_explained(desk: Desk) -> None:
     """Without playlists.json the message says what makes one."""
     ran = desk.run()
     assert ran.code == 2
-    assert "playlists.json: python spotify_sync.py playlists helps" in ran.err
+    assert "playlists.json: .venv/bin/python spotify_sync.py playlists helps" in ran.err
 
 
 def test_a_single_link_needs_no_brackets(tmp_path: Path) -> None:
@@ -840,6 +840,9 @@ def test_a_folder_that_is_not_there_is_named(desk: Desk, tmp_path: Path, command
     ran = desk.run(*command, VISAGE_SONGS=str(tmp_path / "my-sogns"))
     assert (ran.code, desk.spotify.lists) == (2, {})
     assert "my-sogns: there is no such folder; make it, or name another" in ran.err
+    ran = desk.run(*command, VISAGE_SONGS=str(tmp_path / ("a" * 300)))
+    assert (ran.code, desk.spotify.lists) == (2, {})
+    assert "File name too long; make it, or name another" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -1076,7 +1079,7 @@ def test_no_token_and_no_terminal(desk: Desk, content: str | None) -> None:
     assert ran == Ran(
         2,
         "",
-        "spotify_sync: you are not logged in to Spotify; run this at a terminal: python spotify_sync.py login"
+        "spotify_sync: you are not logged in to Spotify; run this at a terminal: .venv/bin/python spotify_sync.py login"
         f" (no token in {desk.token})\n",
     )
     assert desk.spotify.asked == []
@@ -1320,7 +1323,7 @@ def test_playlists_are_chosen_by_name(desk: Desk) -> None:
 
 def test_playlists_without_a_terminal_are_listed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal the playlists are listed and nothing is asked or written."""
-    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdin", None)  # as when whoever started this has closed it
     assert "no playlist of your own yet" in desk.run("playlists").out
     playlist = desk.spotify.add(1, "Rage", [])
     ran = desk.run("playlists")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -809,6 +809,17 @@ def test_a_setting_out_of_range_is_named(folder: Path, tmp_path: Path, flag: str
     if flag in ("--peak-rate", "--epochs"):
         assert refused("model.train_detector", "--data", folder, "--out", out, flag, value) == refusal
     assert not out.exists()
+
+
+@pytest.mark.parametrize("module", ["model.train", "model.train_detector"])
+def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str], module: str) -> None:
+    """What it does and what it is unless given; of those that are empty, only what they do."""
+    assert refused(module, "--help") == "0"
+    helped = " ".join(capsys.readouterr().out.split())
+    for one in fields(importlib.import_module(module).Settings):
+        assert f"{one.metadata['help']}{'' if one.default == '' else ' ('}" in helped
+    assert "of all that is drawn (2013)" in helped
+    assert "()" not in helped
 
 
 @pytest.mark.parametrize("text", ["8,16", "8,16,16,16,16", "8,16,16,", "8,-16,16,16", "small"])

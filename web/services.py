@@ -47,17 +47,14 @@ def make_services(config: Mapping[str, Any], given: Mapping[str, str], shared: P
     `given` is the environment, in which Spotify's settings stand.
     """
     from camera import Camera
+    from model.files import folder_fault
     from model.recognizer import load_recognizer
     from songs.catalog import Catalog
     from web.shared_camera import SharedCamera
 
     songs = _path(config, "SONGS")
-    try:
-        there = songs.is_dir()
-    except OSError as error:  # one that only somebody else may look into, say
-        raise SettingsError(f"{PREFIX}SONGS={songs}: {error.strerror}") from error
-    if not there:
-        raise SettingsError(f"{PREFIX}SONGS={songs}: there is no such folder")
+    if fault := folder_fault(songs):
+        raise SettingsError(f"{PREFIX}SONGS={songs}: {fault}")
     recognizer = load_recognizer(config["ENGINE"])
     camera: Camera | SharedCamera | None = None
     if config["SOURCE"] != "none":
