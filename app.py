@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import mimetypes
 import os
@@ -244,10 +245,12 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise SystemExit(
-                f"Visage FM cannot start at {host}:{port}: {error.strerror or error}. If another program "
-                f"has the port, choose one: VISAGE_PORT={port + 1 if port < 65535 else 5001}"
-            ) from None
+            other = port + 1 if port < 65535 else 5001
+            remedy = f"VISAGE_HOST={host} is no address of this computer"
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                remedy = f"If another program has the port, choose one: VISAGE_PORT={other}"
+            said = error.strerror or error
+            raise SystemExit(f"Visage FM cannot start at {host}:{port}: {said}. {remedy}") from None
 
 
 def serve(shared: str = "") -> Flask:

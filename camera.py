@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 Status = Literal["starting", "live", "idle", "error"]
 LOOK_AGAIN = 10.0  # seconds of the demo before a camera that did not open is tried again
 SHORTEST = 0.8 / FASTEST  # seconds between two pictures that are shown, though a camera sends 120 a second
+GOODBYE = 2.0  # seconds until the stream of who has pressed pause is noticed to have ended
 BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a lost source
 
 
@@ -85,8 +86,7 @@ class Camera:
         self.idle_seconds, self.max_viewers, self.open_frames = idle_seconds, max_viewers, open_frames
         self._condition = Condition()
         self._viewers: set[Viewer] = set()
-        self._grace = idle_seconds
-        self._last_left = 0.0
+        self._paused_at, self._last_left = -math.inf, 0.0
         self._run: _Run | None = None
         self._last_run: _Run | None = None
         self._snapshot = self._idle()
@@ -103,7 +103,7 @@ class Camera:
         with self._condition:
             if len(self._viewers) >= self.max_viewers:
                 raise TooManyViewersError(f"{self.max_viewers} people are watching: close a tab, or try again later")
-            self._grace = self.idle_seconds
+            self._paused_at = -math.inf
             if (self._run is None or self._run.broken) and not self._closed:
                 self._publish(Snapshot(0, 0.0, _starting_picture(), "starting", public_name(self.source)))
                 self._run = self._last_run = _Run(self, after=self._last_run)
@@ -114,7 +114,7 @@ class Camera:
     def release_soon(self) -> None:
         """Release the device as soon as nobody watches, without the usual wait (somebody pressed pause)."""
         with self._condition:
-            self._grace = 0.0
+            self._paused_at = time.monotonic()
             self._condition.notify_all()
 
     def close(self) -> None:
@@ -146,13 +146,17 @@ class Camera:
         with self._condition:
             if self._run is not run:
                 return False
-            unwatched = not self._viewers and time.monotonic() - self._last_left >= self._grace
-            if unwatched or self._closed:
+            if self._is_unwatched() or self._closed:
                 self._run = None
                 self._publish(self._idle())
                 return False
             self._publish(snapshot)
             return True
+
+    def _is_unwatched(self) -> bool:
+        """Whether the last viewer has left with a pause, or long ago."""
+        paused = self._last_left - self._paused_at < GOODBYE
+        return not self._viewers and (paused or time.monotonic() - self._last_left >= self.idle_seconds)
 
     def _publish(self, snapshot: Snapshot) -> None:
         self._snapshot = replace(snapshot, sequence=self._snapshot.sequence + 1)

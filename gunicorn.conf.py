@@ -40,7 +40,10 @@ if not _settings["SECRET_KEY"]:
 
 def _meeting_place():
     """A folder for the workers of this master alone; the same one after a reload. Those of killed masters go."""
-    mine = os.path.join(tempfile.gettempdir(), f"visage-fm-{os.getuid()}-")
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > 60:  # the sockets in it have names of 107 bytes at most
+        folder = "/tmp"  # noqa: S108 - what is made there is this user's alone
+    mine = os.path.join(folder, f"visage-fm-{os.getuid()}-")
     for left in glob.glob(mine + "*"):
         with suppress(ValueError, OverflowError, PermissionError):  # no number of a process, or another's
             try:
@@ -53,7 +56,7 @@ def _meeting_place():
     except FileExistsError:
         found = os.lstat(folder)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            return tempfile.mkdtemp(prefix="visage-fm-")
+            return tempfile.mkdtemp(prefix="visage-fm-", dir=os.path.dirname(folder))
     return folder
 
 
@@ -173,14 +176,20 @@ def _apart_from_libraries(log):
     sys.stderr = error_output
 
 
+def _whereabouts():
+    """The addresses at which the site answers, as people open them; a proxy's is the proxy's matter."""
+    port = _settings["PORT"]
+    if _settings["HOST"] not in ("0.0.0.0", "::"):  # noqa: S104 - what somebody has chosen; nobody's address
+        return f"http://{bind}"
+    name = _settings["NAMES"].partition(",")[0].strip() or socket.gethostname()
+    return f"http://127.0.0.1:{port}" + ("" if _settings["PROXIES"] else f"; from elsewhere http://{name}:{port}")
+
+
 def post_worker_init(worker):
     worker.log.error_log.addFilter(_is_news)
     _apart_from_libraries(worker.log.error_log)
     if worker.age == 1:  # the first of all; only now is it certain that the site can start
-        everywhere = _settings["HOST"] in ("0.0.0.0", "::")  # noqa: S104 - what somebody has chosen; nobody's address
-        here = f"127.0.0.1:{_settings['PORT']}" if everywhere else bind
-        elsewhere = f"; from elsewhere http://{socket.gethostname()}:{_settings['PORT']}" if everywhere else ""
-        print(f"Visage FM is at http://{here}{elsewhere} (Ctrl-C stops it)", flush=True)
+        print(f"Visage FM is at {_whereabouts()} (Ctrl-C stops it)", flush=True)
 
 
 def worker_exit(server, worker):

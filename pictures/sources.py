@@ -118,11 +118,6 @@ def is_address(source: str) -> bool:
     )
 
 
-def has_device() -> bool:
-    """Whether this machine may have a camera."""
-    return bool(devices())
-
-
 def devices() -> list[str]:
     """The numbers of the cameras this machine may have; for certain only on Linux, where devices are files."""
     if sys.platform != "linux":

@@ -1,7 +1,7 @@
 // The site's camera: its picture is a stream that all who watch share, its mood is asked for again and again.
 
 import { named } from "./mood.js";
-import { $, ask, counted, inTurn, NO_ANSWER, Refusal, sleep } from "./site.js";
+import { $, ask, counted, inTurn, NO_ANSWER, Refusal, sentence, sleep } from "./site.js";
 
 const POLL = 400; // milliseconds between two looks at the state
 const SLOWEST_POLL = 8000;
@@ -129,7 +129,7 @@ async function pictureLost() {
 }
 
 function lack(why) {
-  lacking = why.trim();
+  lacking = why;
   screen.note("picture", lacking);
 }
 
@@ -139,9 +139,7 @@ async function whyNoPicture() {
   const limit = setTimeout(() => end.abort(), TIMEOUT);
   try {
     const response = await fetch("/video_feed", { signal: end.signal });
-    if (response.ok) return "";
-    const told = await response.text();
-    return told.startsWith("{") ? JSON.parse(told).error : told;
+    return response.ok ? "" : await sentence(response);
   } catch {
     return ""; // the site is gone: the polling says so
   } finally {

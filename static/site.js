@@ -16,20 +16,26 @@ export class Refusal extends Error {
   }
 }
 
-/** A request, and its answer as JSON or text. A no of the site's is a Refusal; no answer is any other error. */
+/**
+ * A request, and its answer: JSON, or the text of a page where that is asked for. A no of the site's is a Refusal; no
+ * answer, or one that is not the site's (a network's login page, say), is any other error.
+ */
 export async function request(url, { slow = false, ...options } = {}) {
   const response = await fetch(url, { signal: AbortSignal.timeout(slow ? SLOW : TIMEOUT), ...options });
   if (!response.ok) throw new Refusal(response, await sentence(response));
-  return isJson(response) ? response.json() : response.text();
+  if (isOf(response, "json")) return response.json();
+  if (isOf(response, "html") && options.headers?.Accept !== "text/html") throw new Error("another site's answer");
+  return response.text();
 }
 
-async function sentence(response) {
-  const told = isJson(response) ? (await response.json()).error : "";
-  return told || `The site answers ${response.status}. This page keeps trying.`;
+/** Why the site refuses, in its own words where it has any. */
+export async function sentence(response) {
+  const told = isOf(response, "json") ? (await response.json()).error : isOf(response, "plain") ? await response.text() : "";
+  return told.trim() || `The site answers ${response.status}. This page keeps trying.`;
 }
 
-function isJson(response) {
-  return response.headers.get("Content-Type")?.includes("json");
+function isOf(response, kind) {
+  return response.headers.get("Content-Type")?.includes(kind);
 }
 
 /** Say it there, unless it stands there: what is written anew is read out anew, and loses what somebody has marked. */

@@ -25,6 +25,7 @@ def test_another_site_cannot_start_the_camera(client: FlaskClient, source: Sourc
     assert (refused.status_code, source.opened) == (403, 0)
     assert client.post("/pause", headers=elsewhere).status_code == 403
     assert client.get("/", headers=elsewhere).status_code == 200
+    assert client.get("/nowhere", headers=elsewhere).status_code == 404  # an old link is told what it is
 
 
 def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
@@ -115,11 +116,28 @@ def test_which_camera_a_page_offers_first(
     camera: Camera, monkeypatch: pytest.MonkeyPatch, source: str, device: bool, host: str, way: str
 ) -> None:
     """The site's own where there is one to see; else the visitor's. Both are offered, unless the first is not shown."""
-    monkeypatch.setattr("pictures.sources.has_device", lambda: device)
+    monkeypatch.setattr("pictures.sources.devices", lambda: ["0"] if device else [])
     client = site(camera, SOURCE=source, HOST="127.0.0.1" if host == "127.0.0.1" else "0.0.0.0")
     page = parsed(client.get("/", headers={"Host": host}).text)
     assert one(page, "#watch")["data-way"] == way
     assert bool(page.select("a[href*='way=server']")) == (host == "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "whose"),
+    [
+        ("localhost", "This computer"),
+        ("[::1]", "This computer"),
+        ("127.0.0.1:5000", "This computer"),
+        ("visage.example:5000", "The site"),
+    ],
+)
+def test_whose_camera_it_is(camera: Camera, host: str, whose: str) -> None:
+    """With a port in the address or without; elsewhere for who has the token."""
+    client = site(camera, HOST="127.0.0.1", NAMES="visage.example", SOURCE="fake", TOKEN=TOKEN)
+    here = {"base_url": f"http://{host}"}
+    client.get(f"/?token={TOKEN}", **here)
+    assert one(parsed(client.get("/", **here).text), "#ways [data-way=server]").text.strip().startswith(whose)
 
 
 def test_none_makes_no_camera() -> None:

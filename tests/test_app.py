@@ -59,6 +59,18 @@ def test_the_page_opens_no_camera(client: FlaskClient, source: Source) -> None:
     assert source.opened == 0
 
 
+def test_the_page_waits_for_no_camera_and_no_list(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is started it shows nobody's songs, so a reload need not look for any; its script asks for them."""
+    asked: list[object] = []
+    monkeypatch.setattr("web.pages.seen_here", lambda: asked.append("camera"))
+    monkeypatch.setattr("web.pages.listed", lambda *of: asked.append(of))
+    for query in ("", "?lift=1", "?seen=happy&lift=1"):
+        assert one(parsed(client.get(f"/{query}").text), "#songs .list")["data-emotion"] == ""
+    assert asked == []
+    client.get("/songs?lift=1")
+    assert asked == ["camera"]
+
+
 def test_a_chosen_mood_shows_its_songs(client: FlaskClient) -> None:
     """/?emotion=sad has the sad list in it, each song linked to Spotify in a new tab."""
     page = parsed(client.get("/?emotion=sad").text)

@@ -220,6 +220,17 @@ def test_a_page_of_somebody_elses_is_no_song_list(page: Any) -> None:
     assert shows(page, "happy")
 
 
+def test_a_page_of_somebody_elses_is_no_state(page: Any) -> None:
+    """The same in place of what the camera sees: the page says that the site does not answer, and asks on."""
+    page.locator("#start").click()
+    assert eventually(lambda: mood(page) in set(EMOTIONS), 20)
+    page.route("**/state", lambda route: route.fulfill(content_type="text/html", body="<p>Log in, please</p>"))
+    assert eventually(lambda: "does not answer" in page.locator("#notice").inner_text())
+    page.unroute("**/state")
+    assert eventually(lambda: mood(page) in set(EMOTIONS), 20)
+    assert page.locator("#notice").inner_text() == ""
+
+
 def test_names_keep_their_own_direction(page: Any) -> None:
     """Hebrew or Arabic beside Latin letters: each title, artist and album is isolated from what stands around it."""
     page.goto(f"{page.url}?emotion=happy")

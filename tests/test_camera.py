@@ -109,6 +109,20 @@ def test_pause_releases_at_once(source: Source) -> None:
     camera.close()
 
 
+def test_a_pause_is_of_who_leaves_with_it(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who watches on for longer has the wait after the last viewer again: a reload does not reopen the device."""
+    monkeypatch.setattr("camera.GOODBYE", 0.05)
+    camera = Camera("fake", stub_recognizer(), idle_seconds=600, open_frames=source)
+    with camera.watch() as stays:
+        with camera.watch():
+            camera.release_soon()
+        next(s for s in stays if s.status == "live")
+        time.sleep(0.1)
+    assert not eventually(lambda: source.open == 0, 0.5)
+    assert source.opened == 1
+    camera.close()
+
+
 def test_a_source_that_fails_is_shown_and_retried(camera: Camera, source: Source) -> None:
     """A dead source is a picture with a message; when it lives again, so does the stream."""
     source.fail = SourceError("the cable is out")

@@ -119,7 +119,7 @@ RUNTIME = {
         },
         set(),
     ),
-    "web.lanes": (set(), {"limits"}),
+    "web.lanes": (set(), set()),
     "web.settings": ({"model.emotions", "songs.dotenv"}, set()),
     "web.shared_camera": ({"camera"}, set()),
     "web.services": (

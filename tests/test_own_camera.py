@@ -399,6 +399,19 @@ def test_a_site_without_a_camera_and_its_end(happy: Any) -> None:
         assert visitor.lit()
 
 
+def test_a_page_of_somebody_elses_is_no_reading(happy: Any, site: Site) -> None:
+    """A login page in place of what the site reads is no answer: the page says so, and goes on once there are some."""
+    with visiting(happy, f"{site.address}/?way=mine") as visitor:
+        visitor.start()
+        assert eventually(lambda: visitor.mood() == "happy", 20)
+        gate = {"content_type": "text/html", "body": "<p>Log in, please</p>"}
+        visitor.page.route("**/recognize", lambda route: route.fulfill(**gate))
+        assert eventually(lambda: "does not answer" in visitor.says(), 20)
+        assert visitor.box() is None
+        visitor.page.unroute("**/recognize")
+        assert eventually(lambda: visitor.mood() == "happy" and visitor.says() == "", 20)
+
+
 def test_a_device_without_a_camera_is_led_to_the_demo(launch: Callable[..., Any]) -> None:
     """Where the computer has none, the other camera is a built-in face; a site that shows no camera offers a photo."""
     none = launch(args=("--use-fake-ui-for-media-stream",))

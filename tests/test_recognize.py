@@ -29,7 +29,7 @@ from pictures.following import LOOK_EVERY, Followed, Follower, follow
 from pictures.stills import PictureError, decode_image, decode_still, read_header
 from songs.catalog import Catalog
 from tests.conftest import ROOT, FixedClassifier, FixedDetector, StubRecognizer, eventually, grey_frame, parsed, row_of
-from web.lanes import Limits
+from web.lanes import Limits, household
 from web.readings import READING, _signer
 from web.services import Services
 from web.uploads import LARGEST
@@ -589,6 +589,23 @@ def test_an_address_that_sends_too_many_is_told_to_wait() -> None:
     assert codes("192.0.2.2", "192.0.2.3") == [200, 200]
     assert 429 in codes(*[f"2001:db8::{i}" for i in range(7)])
     assert codes(*[f"::ffff:192.0.2.{i}" for i in range(10, 17)]) == [200] * 7
+
+
+def test_a_clock_set_back_refuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computer that wakes, or asks for the time, may find itself an hour earlier; the next second is a new one."""
+    client = site(RATE=3)[0].test_client()
+    assert 429 in [post(client, picture()).status_code for _ in range(7)]
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 3600)
+    assert eventually(lambda: post(client, picture()).status_code == 200, 2)
+
+
+def test_a_port_behind_an_address_makes_no_other_household() -> None:
+    """As some balancers write who asks."""
+    assert {household(f"192.0.2.1:{port}") for port in (1, 65535)} == {household("192.0.2.1")} == {"192.0.2.1"}
+    six = {household(text) for text in ("[2001:db8::1]:443", "[2001:db8::2]", "2001:db8::3", "[2001:db8::4%eth0]:80")}
+    assert six == {"2001:db8::/64"}
+    assert {household(text) for text in ("", "1.2.3", "[", "[]:80", "unix:", "1.2.3.4:5:6")} == {"unknown"}
 
 
 def test_behind_proxies_the_visitors_address_counts() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from app import create_app
+from app import check_port, create_app
 from songs import dotenv, spotify
 from tests.conftest import ROOT
 from web.services import make_listeners
@@ -52,6 +53,9 @@ def test_the_site_reads_the_file_that_the_refresh_script_reads(tmp_path: Path, m
         ("VISAGE_LEAVE", "0.5", "it takes at most VISAGE_ENTER (0.45)"),
         ("VISAGE_SOURCE", "", "VISAGE_SOURCE=''"),
         ("VISAGE_EMBED", "http://x; script-src *", "it takes something like https://open.spotify.com"),
+        ("VISAGE_HOST", "0.0.0.0:8000", "an address or a name, in small letters and without the port"),
+        ("VISAGE_HOST", "[::1]", "like 127.0.0.1, ::1 or localhost"),
+        ("VISAGE_HOST", "LOCALHOST", "in small letters"),
         ("VISAGE_NAMES", "a b", "it takes host names with commas between them"),
         ("VISAGE_WORKERS", "-1", "a whole number from 0 to 64"),
         ("VISAGE_SUORCE", "demo", "VISAGE_SUORCE is not a setting: did you mean VISAGE_SOURCE?"),
@@ -71,6 +75,22 @@ def test_a_secret_that_is_too_short_is_refused_and_not_repeated(name: str, takes
     with pytest.raises(SettingsError, match=takes) as error:
         settings_from({f"VISAGE_{name}": "xyzzy"})
     assert "xyzzy" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "fe80::1%eth0", "192.168.1.20", "localhost", "annas-mbp.fritz.box"])
+def test_hosts_as_they_are_written(host: str) -> None:
+    """Addresses of both kinds, and names."""
+    assert settings_from({"VISAGE_HOST": host})["HOST"] == host
+
+
+def test_a_host_that_is_elsewhere_is_told_from_a_port_that_is_taken() -> None:
+    """Another port is no remedy for an address that this computer does not have."""
+    with pytest.raises(SystemExit, match=r"VISAGE_HOST=192\.0\.2\.1 is no address of this computer$"):
+        check_port("192.0.2.1", 5000)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=r"choose one: VISAGE_PORT=\d+$"):
+            check_port("127.0.0.1", port)
 
 
 def test_a_setting_left_empty_is_one_not_given() -> None:

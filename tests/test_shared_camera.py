@@ -304,9 +304,45 @@ def test_a_folder_with_a_strange_name_does_not_keep_the_site_from_starting(tmp_p
     left.mkdir()
     strange.mkdir()
     settings = {"TMPDIR": str(tmp_path), "VISAGE_WORKERS": "2", "VISAGE_SECRET_KEY": "k" * 40}
-    command = [sys.executable, "-c", "import runpy; runpy.run_path('gunicorn.conf.py')"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, check=True, timeout=60)
+    assert configured("_shared", **settings).startswith(str(tmp_path))
     assert (left.exists(), strange.exists()) == (False, True)
+
+
+def configured(what: str, **settings: str) -> str:
+    """A part of gunicorn's configuration under some settings."""
+    command = [sys.executable, "-c", f"import runpy; print(runpy.run_path('gunicorn.conf.py')[{what!r}])"]
+    if what.endswith("()"):
+        command[-1] = f"import runpy; print(runpy.run_path('gunicorn.conf.py')[{what[:-2]!r}]())"
+    environment = {**os.environ, "VISAGE_SECRET_KEY": "k" * 40, **settings}
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_a_long_name_of_the_folder_for_passing_files_keeps_nobody_from_the_camera(tmp_path: Path) -> None:
+    """A socket's name has 107 bytes at most; where that is too little the processes meet in /tmp."""
+    folder = tmp_path / ("a" * 100)
+    folder.mkdir()
+    shared = Path(configured("_shared", TMPDIR=str(folder), VISAGE_WORKERS="2"))
+    assert shared.parent == Path("/tmp")
+    shared.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "http://127.0.0.1:5000"),
+        ({"HOST": "::1"}, "http://[::1]:5000"),
+        (
+            {"HOST": "0.0.0.0", "NAMES": "a.example, b.example"},
+            "http://127.0.0.1:5000; from elsewhere http://a.example:5000",
+        ),
+        ({"HOST": "0.0.0.0"}, f"http://127.0.0.1:5000; from elsewhere http://{socket.gethostname()}:5000"),
+        ({"HOST": "0.0.0.0", "NAMES": "a.example", "PROXIES": "1"}, "http://127.0.0.1:5000"),
+    ],
+)
+def test_the_address_that_is_said_is_one_that_answers(settings: dict[str, str], said: str) -> None:
+    """With names it answers to those alone, and to the loopback ones."""
+    assert configured("_whereabouts()", **{f"VISAGE_{name}": value for name, value in settings.items()}) == said
 
 
 # -- requests that are begun and not finished

@@ -49,9 +49,10 @@ def let_in(token: str) -> Response:
 
 
 def cameras() -> dict[str, bool]:
-    """Which cameras a page can offer: the site's own, and whether the visitor's is the better first choice."""
+    """Which cameras a page can offer: the site's own, and is it this computer's; is the visitor's the better choice?"""
     there = current_services().camera is not None and _may_watch()
-    return {"server_camera": there, "prefer_own": not there or _shows_the_demo()}
+    opened_here = host_name() in LOOPBACK
+    return {"server_camera": there, "prefer_own": not there or _shows_the_demo(), "opened_here": opened_here}
 
 
 def seen_here() -> Emotion | None:
@@ -86,6 +87,6 @@ def _same(one: str, other: str) -> bool:
 
 
 def _shows_the_demo() -> bool:
-    from pictures.sources import has_device
+    from pictures.sources import devices
 
-    return bool(current_app.config["SOURCE"] == "auto") and not has_device()
+    return bool(current_app.config["SOURCE"] == "auto") and not devices()

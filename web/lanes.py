@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -65,22 +66,28 @@ class Limits:
     """How much one process takes on: pictures a second from an address (0: any number), frames and photos that wait."""
 
     def __init__(self, rate: int) -> None:
-        from limits import RateLimitItemPerSecond
-        from limits.storage import MemoryStorage
-        from limits.strategies import FixedWindowRateLimiter
-
         self.rate = rate
         self.frames, self.photos = Lane(patience=0.1, most=WAITING), Lane(patience=4.0, most=PHOTOS, each=PHOTOS_EACH)
-        self._item, self._hits = RateLimitItemPerSecond(rate), FixedWindowRateLimiter(MemoryStorage())
+        self._second, self._sent, self._lock = 0, Counter[str](), Lock()
 
     def count(self, sender: str) -> None:
         """One more picture of a household; BusyError when it has sent too many."""
-        if self.rate and not self._hits.hit(self._item, sender):
+        with self._lock:
+            if (second := int(time.monotonic())) != self._second:
+                self._second, self._sent = second, Counter()
+            self._sent[sender] += 1
+            sent = self._sent[sender]
+        if self.rate and sent > self.rate:
             raise BusyError(f"more than {self.rate} pictures a second come from your address: try again in a second")
 
 
 def household(address: str) -> str:
-    """What one line to the internet has: an IPv4 address, or the first half of an IPv6 one."""
+    """What one line to the internet has: an IPv4 address, or the first half of an IPv6 one.
+
+    Some proxies write the port behind it, and an IPv6 address in brackets.
+    """
+    if with_port := re.fullmatch(r"\[(.*)\](?::\d+)?|([\d.]+):\d+", address):
+        address = "".join(with_port.groups(""))
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

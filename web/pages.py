@@ -21,7 +21,7 @@ OLD = timedelta(days=30)  # of a fetched list; Spotify asks not to keep copies f
 
 def page(told: str) -> str:
     """The page of the two cameras; `told` is about the person's Spotify."""
-    return render_template("index.html", emotions=EMOTIONS, **cameras(), **_own(told), **song_table())
+    return render_template("index.html", emotions=EMOTIONS, **cameras(), **_own(told), **song_table(look=False))
 
 
 def photo_page(emotion: Emotion | None = None, told: str = "", photo: dict[str, Any] | None = None) -> str:
@@ -35,10 +35,14 @@ def photo_page(emotion: Emotion | None = None, told: str = "", photo: dict[str, 
     )
 
 
-def song_table() -> dict[str, Any]:
-    """The song table asked for: of the emotion chosen by hand, or seen by the visitor's camera, or by ours."""
+def song_table(look: bool = True) -> dict[str, Any]:
+    """The song table asked for: of the emotion chosen by hand, or seen by the visitor's camera, or by ours.
+
+    Without `look` only of a chosen one.
+    """
     chosen = request.args.get("emotion")
-    asked = chosen if chosen is not None else request.args.get("seen")
+    seen = request.args.get("seen") if look else ""
+    asked = chosen if chosen is not None else seen
     nobody = chosen is None and asked == ""  # ?seen= of a page that has seen nobody yet, and asks for no other's mood
     if asked is not None and not nobody and asked not in set(EMOTIONS):
         abort(404, description=f"no emotion {asked[:40]!r}: choose one of {', '.join(EMOTIONS)}")

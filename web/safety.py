@@ -50,7 +50,7 @@ def _refuse_other_sites() -> None:
     """
     elsewhere = request.headers.get("Sec-Fetch-Site", _site_by_origin()) in ("cross-site", "same-site")
     linked = request.endpoint in ("index", "photo", "split", "own_answer") and request.method in ("GET", "HEAD")
-    if elsewhere and not linked:
+    if elsewhere and not linked and request.endpoint:  # what is nowhere is said to be
         abort(403, description="only this site's own page may ask for this")
 
 
