@@ -1,7 +1,8 @@
 """The song lists: an emotion in, its playlist out. The only reader and writer of the CSVs.
 
 A list is `<emotion>.csv`: UTF-8, a header, one line a song, with `COLUMNS` and perhaps `MEASURES`. Other columns may
-be there and are not read. `songs.synced` says when each was last fetched.
+be there and are not read; a spreadsheet may have put semicolons or tabs where the commas were. `songs.synced` says when
+each was last fetched.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from songs.synced import SYNCED, fetch_times
 COLUMNS = ("track_id", "title", "artist", "album", "duration_ms", "added_at")
 MEASURES = ("valence", "energy")  # how a song sounds, 0 to 1, where somebody knows it; a sync brings none
 LONGEST_TEXT = 300  # characters
+LINK = r"(?:https?://open\.spotify\.com/(?:[\w-]+/)?track/|spotify:track:)?([0-9A-Za-z]{22})/?(?:[?#]\S*)?"
 TYPED = str.maketrans("\u2018\u2019\u2010\u2011", "''--")  # what keyboards have for what typesetters set
 LONGEST_SONG = 24 * 60 * 60 * 1000  # milliseconds; anything above is no song
 REASONS_LOGGED = 20
@@ -154,7 +156,7 @@ def append_tracks(path: Path, tracks: Iterable[Track]) -> None:
     missing = [name for name in _columns(tracks) if name not in columns]
     if missing:
         head[-1] = ",".join([head[-1], *missing])
-        rows = [row if _fault(row, len(columns)) else row + "," * len(missing) for row in rows]
+        rows = [row + "," * len(missing) if _cells(row, columns) else row for row in rows]
     more = _lines_of(tracks, [*columns, *missing])
     replace_text(path, "\n".join([*head, *rows, more]), errors="surrogateescape")
 
@@ -165,9 +167,15 @@ def remove_tracks(path: Path, ids: Collection[str]) -> None:
     Raises OSError, and ValueError if it is no song list.
     """
     head, columns, rows = _text_of(path)
-    at, width = columns.index("track_id"), len(columns)
-    kept = [row for row in rows if _fault(row, width) or next(csv.reader([row]))[at].strip() not in ids]
+    at = columns.index("track_id")
+    kept = [row for row in rows if not (cells := _cells(row, columns)) or (id_in(cells[at]) or cells[at]) not in ids]
     replace_text(path, "\n".join([*head, *kept, ""]), errors="surrogateescape")
+
+
+def id_in(text: str) -> str:
+    """The Spotify id in an id, a URI or a link to a song; "" if it is none of them."""
+    found = re.fullmatch(LINK, text.strip().strip("<>\"'"))
+    return found[1] if found else ""
 
 
 def plain(text: str) -> str:
@@ -186,10 +194,15 @@ def not_in(old: Iterable[Track], tracks: Iterable[Track]) -> list[Track]:
     return [track for track in tracks if not names_of(track) & seen]
 
 
+def delimiter_of(header: str) -> str:
+    """What is between columns: commas, in some countries semicolons, tabs in what is copied from a spreadsheet."""
+    return max(",;\t", key=header.count)
+
+
 def measure(text: str) -> float | None:
-    """A number from 0 to 1; None if it is none."""
+    """A number from 0 to 1, with a point or a comma in it; None if it is none."""
     with suppress(ValueError):
-        if 0 <= (number := float(text)) <= 1:
+        if 0 <= (number := float(text.replace(",", "."))) <= 1:
             return number
     return None
 
@@ -268,11 +281,22 @@ def _fetch_times(path: Path) -> dict[str, str]:
 
 
 def _text_of(path: Path) -> tuple[list[str], list[str], list[str]]:
-    """The lines of a list up to its header, its columns, and the lines below. ValueError if it is no song list."""
+    """The lines of a list up to its header, its columns, and the lines below. ValueError if it is no list."""
     text = path.read_bytes().decode(errors="surrogateescape")
     lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
     below = next((n for n, line in enumerate(lines, 1) if line.strip("\ufeff \t")), 0)
-    return lines[:below], _names(lines[below - 1].lstrip("\ufeff") if below else ""), lines[below:]
+    header = lines[below - 1].lstrip("\ufeff") if below else ""
+    delimiter = delimiter_of(header)
+    names = _names(header, delimiter)
+    if delimiter != ",":
+        lines[below - 1] = _line(names)
+    rows = []
+    for line in lines[below:]:
+        try:
+            rows.append(_row(line, names, delimiter))
+        except ValueError:
+            rows.append(line)
+    return lines[:below], names, rows
 
 
 def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:
@@ -281,19 +305,24 @@ def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:
 
     lines = {n: line.rstrip("\n") for n, line in enumerate(io.StringIO(text, newline=None), 1) if line.strip()}
     header = lines.pop(next(iter(lines))) if lines else ""
-    width = len(_names(header))
+    delimiter = delimiter_of(header)
+    names = _names(header, delimiter)
     # pandas does not say which lines it skips, and loses all that follows an unclosed quotation
     # mark. A song takes one line, so each line is checked by itself and brings its number along.
-    faults = {n: fault for n, line in lines.items() if (fault := _fault(line, width))}
-    numbered = [f"line,{header}", *(f"{n},{line}" for n, line in lines.items() if n not in faults)]
+    numbered, faults = [_line(["line", *names])], {}
+    for number, line in lines.items():
+        try:
+            numbered.append(f"{number},{_row(line, names, delimiter)}")
+        except ValueError as error:
+            faults[number] = str(error)
     frame = pandas.read_csv(io.StringIO("\n".join(numbered)), dtype=str, keep_default_na=False)
     return {int(row["line"]): row for row in frame.to_dict("records")}, faults
 
 
-def _names(header: str) -> list[str]:
+def _names(header: str, delimiter: str) -> list[str]:
     """The columns of a list. ValueError if one of `COLUMNS` is not among them."""
     try:
-        names = next(csv.reader([header], strict=True), [])
+        names = next(csv.reader([header], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
         raise ValueError(f"its first line is no header: {error}") from None
     if missing := [column for column in COLUMNS if column not in names]:
@@ -301,22 +330,40 @@ def _names(header: str) -> list[str]:
     return names
 
 
-def _fault(line: str, width: int) -> str | None:
-    """Why a line is no row, or None if it is one."""
+def _row(line: str, names: Sequence[str], delimiter: str = ",") -> str:
+    """A line with commas between all columns; the last ones may be left out. ValueError says why it is no row."""
     try:
         line.encode()
-        found = len(next(csv.reader([line], strict=True)))
+        cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
     except UnicodeEncodeError:
-        return "it is not UTF-8"
+        raise ValueError("it is not UTF-8") from None
     except csv.Error as error:
-        return f"it cannot be parsed, look at its quotation marks ({error})"
-    return None if found == width else f"it has not the header's {width} columns but {found}"
+        raise ValueError(f"it cannot be parsed, look at its quotation marks ({error})") from None
+    left_out = names[len(cells) :]
+    if len(cells) > len(names) or set(left_out) & set(COLUMNS):
+        raise ValueError(f"it has not the header's {len(names)} columns but {len(cells)}")
+    return line + "," * len(left_out) if delimiter == "," else _line(cells + [""] * len(left_out))
+
+
+def _cells(row: str, names: Sequence[str]) -> list[str]:
+    """What stands in a row; nothing where it is none."""
+    try:
+        return next(csv.reader([_row(row, names)]))
+    except ValueError:
+        return []
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Cells with commas between them, as a line without its end."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
 
 
 def _track(row: Mapping[Any, str]) -> Track:
     """A row as a song. ValueError says what is wrong with it."""
     return Track(
-        row["track_id"].strip(),
+        id_in(row["track_id"]) or row["track_id"].strip(),
         row["title"],
         row["artist"],
         row["album"],
@@ -329,7 +376,7 @@ def _track(row: Mapping[Any, str]) -> Track:
 
 def _duration(text: str) -> int | None:
     """Milliseconds; a spreadsheet's "218933.0" is a number too."""
-    number = re.fullmatch(r"\s*([0-9]{1,9})(\.0*)?\s*", text)
+    number = re.fullmatch(r"\s*([0-9]{1,9})([.,]0*)?\s*", text)
     return int(number[1]) if number else None
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from model.files import stamp_of
 from model.song_moods import FEATURES, fault_of
-from songs.catalog import plain
+from songs.catalog import id_in, plain
 
 SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation call a column
     "track_id": ("track_id", "id", "spotify_id", "spotify id", "track_uri", "track uri", "uri"),
@@ -28,7 +28,6 @@ SONG_COLUMNS: Mapping[str, tuple[str, ...]] = {  # how tables in circulation cal
 MOST_LINES = 20  # of a row that has not the header's columns; a longer one is a quotation mark that is never closed
 LONGEST_FIELD = 500_000  # characters; what an unclosed quotation mark may swallow
 MOST_REMEMBERED = 50_000  # names of songs that were asked for, unless they were asked for at once
-LINK = r"(?:https?://open\.spotify\.com/(?:[\w-]+/)?track/|spotify:track:)?([0-9A-Za-z]{22})/?(?:[?#]\S*)?"
 ASIDES = (  # guests before a title, guests behind it, remasters
     r"^[(\[](?:feat|ft)\.[^)\]]*[)\]]\s*",
     r"\s*[(\[]?\b(?:feat|ft)\..*$",
@@ -228,12 +227,6 @@ def fault_in(row: Sequence[str], columns: Mapping[str, int]) -> str:
     texts = [row[columns[name]].strip() for name in FEATURES]
     faults = (fault for name, text in zip(FEATURES, texts, strict=True) if (fault := fault_of(name, text)))
     return next(faults, "") if any(texts) else ""
-
-
-def id_in(text: str) -> str:
-    """The Spotify id in an id, a URI or a link to a song; "" if it is none of them."""
-    found = re.fullmatch(LINK, text.strip().strip("<>\"'"))
-    return found[1] if found else ""
 
 
 def _parsed(rows: Any, width: int) -> Iterator[list[str]]:

@@ -17,7 +17,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from model.song_moods import FEATURES, fault_of
-from songs.features import Song, Sound, id_in
+from songs.catalog import id_in
+from songs.features import Song, Sound
 
 AT_ONCE = 40  # ids; the service refuses more
 TIMEOUT = (5, 10)  # seconds to connect, and to wait for a byte

@@ -20,9 +20,9 @@ from model.emotions import EMOTIONS, Emotion
 from model.files import folder_fault
 from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
-from songs.catalog import Track, append_tracks, list_of, measure, names_of, not_in, read_tracks, write_tracks
+from songs.catalog import Track, append_tracks, id_in, list_of, measure, names_of, not_in, read_tracks, write_tracks
 from songs.dotenv import DotenvError, own_lists
-from songs.features import SONG_COLUMNS, artists_in, id_in
+from songs.features import SONG_COLUMNS, artists_in
 from songs.streams import complain, exit_code, say, spoken_beside
 from songs.synced import PLAYLISTS, forget_fetch, is_refreshed
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from songs.catalog import Track
-from songs.features import FeaturesError, Song, Sound, columns_of, fault_in, id_in, song_columns, song_in, sound_in
+from songs.catalog import Track, delimiter_of, id_in
+from songs.features import FeaturesError, Song, Sound, columns_of, fault_in, song_columns, song_in, sound_in
 
 MOST_LINES = 2_000  # that the site splits at once
 MOST_BYTES = 200_000  # that it reads
@@ -71,13 +71,8 @@ def _is_header(line: str) -> bool:
 
 def _cells(line: str) -> list[str]:
     with suppress(csv.Error, StopIteration):
-        return [name.strip() for name in next(csv.reader([line], delimiter=_delimiter(line), strict=True))]
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter_of(line), strict=True))]
     return []
-
-
-def _delimiter(header: str) -> str:
-    """What is between columns: commas, in some countries semicolons, tabs in what is copied from a spreadsheet."""
-    return max(",;\t", key=header.count)
 
 
 def _from_lines(lines: Iterable[str]) -> Pasted:
@@ -111,7 +106,7 @@ def _song(line: str) -> Song:
 def _from_table(text: str) -> Pasted:
     """The songs of a CSV, and how they sound if it has the columns for that."""
     text = re.sub(r"\A\s*\n", "", text)  # and no more: the first cell may be an empty one, before a tab
-    delimiter = _delimiter(text.partition("\n")[0])
+    delimiter = delimiter_of(text.partition("\n")[0])
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         header = next(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -38,8 +39,10 @@ HEADER = ",".join(COLUMNS)
 HAPPY = Emotion.HAPPY
 
 
-def track(n: int, title: str = "", artist: str = "Artist", duration_ms: int | None = 200_000) -> Track:
-    return Track(track_id(n), title or f"Song {n}", artist, "Album", duration_ms, "2026-11-21")
+def track(
+    n: int, title: str = "", artist: str = "Artist", duration_ms: int | None = 200_000, **measures: float
+) -> Track:
+    return Track(track_id(n), title or f"Song {n}", artist, "Album", duration_ms, "2026-11-21", **measures)
 
 
 def row(n: int, title: str = "", duration_ms: object = 200_000) -> str:
@@ -261,17 +264,66 @@ NO_LISTS = {
     "picture": b"\x89PNG\r\n\x1a\n" + bytes(500),
     "quotation mark": b'"' + HEADER.encode(),
     "UTF-16": HEADER.encode("utf-16"),
-    "semicolons": HEADER.replace(",", ";").encode(),
     "two columns": b"track_id,title\nx,y\n",
 }
 
 
 @pytest.mark.parametrize("content", NO_LISTS.values(), ids=NO_LISTS)
 def test_what_is_no_list_is_refused(path: Path, content: bytes) -> None:
-    """An empty file, a picture, UTF-16 or semicolons: no list, and an error of one kind."""
+    """An empty file, a picture or UTF-16: no list, and an error of one kind."""
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"it has no column|no header"):
         read_tracks(path)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("more", [{}, {"valence": 0.25, "energy": 0.5}], ids=["plain", "measured"])
+def test_a_spreadsheet_of_another_country_saves_a_list_too(path: Path, delimiter: str, more: dict[str, float]) -> None:
+    """Semicolons or tabs, a byte order mark, CRLF and a comma in numbers; it can be added to and taken from, too."""
+    tracks = [track(1, "Sun; or, moon", "A, B", **more), track(2, 'A "quoted" one', **more)]
+    write_tracks(path, tracks)
+    rows = list(csv.reader(path.read_text().splitlines()))
+    rows[1:] = [[cell.replace(".", ",") if at > 5 else cell for at, cell in enumerate(row)] for row in rows[1:]]
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+    path.write_bytes(f"\ufeff{text.getvalue()}oops\r\n".encode())
+    assert read_tracks(path) == (
+        tracks,
+        ["line 4: it has not the header's 6 columns but 1".replace("6", str(len(rows[0])))],
+    )
+    append_tracks(path, [track(3)])
+    assert read_tracks(path)[0] == [*tracks, track(3)]
+    remove_tracks(path, {tracks[0].track_id})
+    assert read_tracks(path)[0] == [tracks[1], track(3)]
+    assert "oops" in path.read_text()
+
+
+def test_a_song_may_be_the_link_that_is_copied_for_it(path: Path) -> None:
+    """As Spotify's apps hand it out, as a URI too; a second row of the same song is still one too many."""
+    ids = [track_id(n) for n in range(1, 5)]
+    forms = [
+        f"https://open.spotify.com/intl-de/track/{ids[0]}?si=abc",
+        f"spotify:track:{ids[1]}",
+        ids[2],
+        f" {ids[0]} ",
+    ]
+    path.write_text("\n".join([HEADER, *(f"{form},Song,Artist,Album,1000,2026-01-01" for form in forms)]))
+    tracks, dropped = read_tracks(path)
+    assert [track.track_id for track in tracks] == ids[:3]
+    assert dropped == [f"line 5: {ids[0]} is in the list already"]
+    remove_tracks(path, ids[:2])
+    assert [track.track_id for track in read_tracks(path)[0]] == [ids[2]]
+
+
+def test_the_last_columns_may_be_left_out_of_a_row(path: Path) -> None:
+    """Measures of a song of which there are none; not what every song has."""
+    row = f"{track_id(1)},Song,Artist,Album,1000,2026-01-01"
+    path.write_text(f"{HEADER},valence,energy\n{row}\n{row.rpartition(',')[0]}\n")
+    tracks, dropped = read_tracks(path)
+    assert [track.title for track in tracks] == ["Song"]
+    assert dropped == ["line 3: it has not the header's 8 columns but 5"]
+    append_tracks(path, [track(2, valence=0.5, energy=0.5)])
+    assert [track.valence for track in read_tracks(path)[0]] == [None, 0.5]
 
 
 # -- writing a list

@@ -48,7 +48,7 @@ RUNTIME = {
     "songs.catalog": ({"model.emotions", "model.files", "songs.synced"}, {"pandas"}),
     "songs.lift": ({"model.emotions", "songs.catalog"}, set()),
     "songs.features": ({"model.files", "model.song_moods", "songs.catalog"}, set()),
-    "songs.lookup": ({"model.song_moods", "songs.features"}, {"requests", "urllib3"}),
+    "songs.lookup": ({"model.song_moods", "songs.catalog", "songs.features"}, {"requests", "urllib3"}),
     "songs.moods": (
         {
             "model.emotions",

@@ -32,8 +32,8 @@ from app import create_app
 from camera import Camera
 from model.emotions import EMOTIONS, Emotion
 from model.song_moods import FEATURES
-from songs.catalog import COLUMNS, Catalog, Track, read_tracks, write_tracks
-from songs.features import FeaturesError, FeatureTable, Song, Sound, artists_in, id_in
+from songs.catalog import COLUMNS, Catalog, Track, id_in, read_tracks, write_tracks
+from songs.features import FeaturesError, FeatureTable, Song, Sound, artists_in
 from songs.lift import SONGS, STEPS, Place, lift, own_places
 from songs.lookup import AT_ONCE, LONGEST, Lookup
 from songs.paste import MOST_BYTES, MOST_LINES, NO_PLAYLIST, SplitError, read_songs, songs_of

@@ -1399,10 +1399,10 @@ def test_a_playlist_that_a_person_made_their_own_is_not_filled_up(desk: Desk) ->
 
 
 def test_no_playlist_is_made_of_a_list_that_cannot_be_read(desk: Desk) -> None:
-    """A spreadsheet saved it with semicolons: an empty playlist would empty the list at the next refresh."""
+    """A spreadsheet saved it in UTF-16: an empty playlist would empty the list at the next refresh."""
     path = desk.folder / "happy.csv"
     whole = path.read_text()
-    path.write_text(whole.replace(",", ";"))
+    path.write_text(whole, encoding="utf-16")
     assert "happy.csv is not a song list" in desk.run("status").out
     ran = desk.run("playlists", "--create")
     assert (ran.code, ran.out.count("created, 5 songs added")) == (1, 6)
