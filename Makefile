@@ -58,6 +58,7 @@ bench-visitors: .venv/test
 # Compiled when first used: what is never used need not take its room.
 .venv/serve: requirements-serve.txt | .venv/bin/python
 	@$(pip_there)
+	@echo "Installing what the site needs (370 MB): some minutes, once"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-serve.txt
 	@touch $@
 
@@ -65,6 +66,7 @@ bench-visitors: .venv/test
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
 	  { echo "The tests and the training need Python 3.11 to 3.13: make clean, then make PYTHON=python3.13 test"; exit 1; }
 	@$(pip_there)
+	@echo "Installing what the tests and the training need (2.6 GB): some minutes, once"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@ .venv/serve
 

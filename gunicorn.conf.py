@@ -176,12 +176,20 @@ def _apart_from_libraries(log):
     sys.stderr = error_output
 
 
+def _own_address():
+    """This computer's in its network, in numbers: a phone need not know its name."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address that nobody has; nothing is sent
+        return probe.getsockname()[0]
+    return socket.gethostname()
+
+
 def _whereabouts():
     """The addresses at which the site answers, as people open them; a proxy's is the proxy's matter."""
     port = _settings["PORT"]
     if _settings["HOST"] not in ("0.0.0.0", "::"):  # noqa: S104 - what somebody has chosen; nobody's address
         return f"http://{bind}"
-    name = _settings["NAMES"].partition(",")[0].strip() or socket.gethostname()
+    name = _settings["NAMES"].partition(",")[0].strip() or _own_address()
     return f"http://127.0.0.1:{port}" + ("" if _settings["PROXIES"] else f"; from elsewhere http://{name}:{port}")
 
 

@@ -181,8 +181,9 @@ def playlists(options: argparse.Namespace, settings: Settings) -> int:
     if not mine:
         say("You have no playlist of your own yet. Make the seven: .venv/bin/python spotify_sync.py playlists --create")
     elif sys.stdin.isatty():
-        choose_playlists(settings.songs, mine, chosen)
-        say(f"Written: {settings.songs / PLAYLISTS}. Next: .venv/bin/python spotify_sync.py")
+        written = choose_playlists(settings.songs, mine, chosen)
+        next_step = f"Written: {settings.songs / PLAYLISTS}. Next: .venv/bin/python spotify_sync.py"
+        say(next_step if written else "Nothing was chosen, and nothing written.")
     else:
         say(f"Put the ids into {settings.songs / PLAYLISTS}, or run this at a terminal to choose.")
     return 0
@@ -344,19 +345,25 @@ def wanted_playlists(settings: Settings, only: Sequence[str] | None) -> dict[Emo
     return {emotion: found[emotion] for emotion in EMOTIONS if emotion in (only or found)}
 
 
-def choose_playlists(folder: Path, mine: Sequence[Mapping[str, Any]], chosen: dict[Emotion, list[str]]) -> None:
-    """Ask for each mood's playlist by its name, number or link, and keep each at once; Enter leaves it as it is."""
+def choose_playlists(folder: Path, mine: Sequence[Mapping[str, Any]], chosen: dict[Emotion, list[str]]) -> bool:
+    """Ask for each mood's playlist by its name, number or link, and keep each at once; Enter leaves it as it is.
+
+    Whether one was chosen.
+    """
+    written = False
     say("Which playlist is it for each mood? A name, a number or a link; Enter leaves a mood as it is.")
     for emotion in EMOTIONS:
         while text := input(f"{emotion} [{', '.join(chosen.get(emotion, [])) or 'none'}]: ").strip():
             try:
                 chosen[emotion] = [named_playlist(text, mine)]
                 write_playlists(folder, chosen)
+                written = True
                 called = (p.get("name") for p in mine if p["id"] == chosen[emotion][0])
                 say(f"{emotion}: {next(called, chosen[emotion][0])}")
                 break
             except CannotRunError as error:
                 say(str(error))
+    return written
 
 
 def named_playlist(text: str, mine: Sequence[Mapping[str, Any]]) -> str:

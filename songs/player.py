@@ -68,14 +68,22 @@ class PlayerError(Exception):
         self.description, self.code = description, code
 
 
+class LoginRefusedError(Exception):
+    """Nobody is logged in; the message is for the person."""
+
+
 @dataclass(frozen=True)
 class Login:
-    """A login that waits for Spotify's answer; `verifier` and `challenge` are PKCE's, None with an app's secret."""
+    """A login that waits for Spotify's answer; `verifier` and `challenge` are PKCE's, None with an app's secret.
+
+    `back` is the page of this site that it began on.
+    """
 
     state: str
     redirect_uri: str
     verifier: str | None
     challenge: str | None
+    back: str = "/"
 
 
 class Listeners:
@@ -94,30 +102,33 @@ class Listeners:
 
     # -- the login
 
-    def begin(self, redirect_uri: str) -> tuple[str, str]:
+    def begin(self, redirect_uri: str, back: str = "/") -> tuple[str, str]:
         """A new secret for the browser, and the page of Spotify's to send it to. Raises PlayerError."""
         secret, state = secrets.token_urlsafe(32), secrets.token_urlsafe(24)
         settings = replace(self._settings, redirect_uri=redirect_uri)
         made = told(lambda: authorizer(settings, state, SCOPES))
         page = made.get_authorize_url()
-        proof = (getattr(made, name, None) for name in ("code_verifier", "code_challenge"))
+        verifier, challenge = (getattr(made, name, None) for name in ("code_verifier", "code_challenge"))
         with self._alone():
             self._tidy()
-            write_token(self._begun(secret), asdict(Login(state, redirect_uri, *proof)))
+            write_token(self._begun(secret), asdict(Login(state, redirect_uri, verifier, challenge, back)))
         return secret, page
 
     def finish(self, secret: str, answer: Mapping[str, str]) -> str:
-        """Keep the token, if this is Spotify's answer to this browser's login; else say why not."""
+        """Keep the token, if this is Spotify's answer to this browser's login: the page that it began on.
+
+        Raises LoginRefusedError.
+        """
         login = self._taken(secret, answer.get("state", ""))
         if login is None:
-            return "That answer does not belong to a login of this browser. Please log in again."
+            raise LoginRefusedError("That answer does not belong to a login of this browser. Please log in again.")
         if not answer.get("code"):
-            return f"Spotify did not log you in ({answer.get('error', 'no reason given')[:40]})."
+            raise LoginRefusedError(f"Spotify did not log you in ({answer.get('error', 'no reason given')[:40]}).")
         try:
             write_token(self._file(secret), told(lambda: answer_of(exchange, self._authorizer(login), answer["code"])))
         except PlayerError as error:
-            return error.description
-        return ""
+            raise LoginRefusedError(error.description) from None
+        return login.back
 
     def _authorizer(self, login: Login) -> Any:
         made = authorizer(replace(self._settings, redirect_uri=login.redirect_uri), login.state, SCOPES)

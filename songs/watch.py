@@ -72,7 +72,10 @@ Load = Callable[[str], Recognizer]
 
 def main(arguments: Sequence[str] | None = None, load: Load = load_recognizer) -> int:
     """Watch what the command line names; the exit code."""
-    options = parser().parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
+    if options.more:
+        made.error("one source at a time: of several photos, give the folder they are in")
     Stopped.asked = 0
     open_closed_streams()
     take_any_title(sys.stdout, sys.stderr)
@@ -273,6 +276,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="a camera (0, /dev/video0), a clip, an http or rtsp address, a photo, a folder of photos, or demo",
     )
+    made.add_argument("more", nargs="*", help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="one JSON object a line")
     made.add_argument("--songs", type=_count, default=0, metavar="N", help="N songs for each new mood")
     made.add_argument("--lists", type=Path, metavar="DIR", help="where the song lists are (default: the site's)")

@@ -19,6 +19,7 @@ let watching = false; // and not hidden
 let hiding = 0;
 let seen = ""; // the mood whose songs fit what was seen last
 let following = false;
+let late = false; // whether the songs for a face could not be fetched
 let turning = 0; // how many lists that were asked for by hand are on their way
 let pinned = list().chosen ? list().emotion : null; // the mood that was chosen, and the switch, as they are shown
 let lifted = $("lift").checked;
@@ -141,6 +142,10 @@ function lifting(address) {
 
 /** The list follows the face, one at a time, unless a mood is chosen, or asked for, or a hand is at the list. */
 async function follow() {
+  if (late && !turning && seen === list().emotion) {
+    late = false;
+    note("songs", ""); // what could not be fetched is not wanted any more
+  }
   if (following || turning || pinned || wished || seen === list().emotion || inHand()) return;
   following = true;
   if ((await tune(true)) === false) await sleep(RETRY_SONGS);
@@ -153,6 +158,7 @@ async function tune(onlyAFace = false) {
   if (loaded === null) return null;
   if (loaded) [pinned, lifted] = [wished, $("lift").checked];
   else [wished, $("lift").checked] = [pinned, lifted];
+  late = onlyAFace && !loaded;
   note("songs", loaded ? "" : NO_SONGS);
   markChips(pinned);
   return loaded;

@@ -27,7 +27,7 @@ const SHUFFLE = "visage-shuffle"; // where this browser keeps that songs are shu
 
 const embed = new URL($("player").dataset.embed).origin;
 const switches = [...document.querySelectorAll(".shuffle")]; // one by the player, one by the buttons for a device
-const tabs = new BroadcastChannel("visage-song"); // of this site: when one begins to sound, the others pause
+const tabs = kept(() => new BroadcastChannel("visage-song")); // when one begins to sound, the site's others pause
 
 let frame = null; // Spotify's; null while the player is closed
 let song = null; // the one in the frame, or else on a device: its id
@@ -42,6 +42,7 @@ let line = []; // what a device goes on with by itself
 let from = ""; // the list that those are of
 const places = new Map(); // list -> the song last played from it
 const played = new Set(); // songs that shuffling leaves until all others of their list were played
+const past = []; // what was in the frame before: ids and titles
 const titled = document.title;
 
 // -- the list ------------------------------------------------------------------------------------
@@ -56,11 +57,26 @@ export function play(row) {
   const detail = { ids: onFrom(row), title, row };
   if (!isMine("song", detail)) return lend(id);
   begun(detail);
+  if (frame && song !== id) past.push({ id: song, title: $("playing").textContent });
+  put(id, title);
+}
+
+/** Into the frame. */
+function put(id, title) {
   song = id;
   retries = 0;
   $("playing").textContent = title;
   document.title = `${title} – Visage FM`;
   load();
+}
+
+/** The song that was in the frame before this one, of whatever list. */
+function previous() {
+  if (!past.length) return;
+  const { id, title } = past.pop();
+  const row = rowOf(id);
+  if (row) begun({ ids: onFrom(row), row }); // the next is the one after it
+  put(id, title);
 }
 
 /** Whether nobody sees to it elsewhere. */
@@ -150,7 +166,23 @@ function mark() {
     setCurrent(row, current);
     show(row.querySelector(".play"), current && sounds(), titleOf(row));
   }
+  stopAt(document.activeElement?.closest("#songs tbody tr") ?? playing ?? rows()[0]);
   show($("toggle"), sounds(), $("playing").textContent);
+  $("previous").setAttribute("aria-disabled", String(!past.length)); // and not `disabled`, which would take the focus
+}
+
+/** Of the list one row is a stop of the Tab key, for the arrows go from row to row. */
+function stopAt(row) {
+  for (const each of rows())
+    for (const control of each.querySelectorAll(".play, a")) {
+      const stop = each === row ? 0 : -1;
+      if (control.tabIndex !== stop) control.tabIndex = stop;
+    }
+}
+
+function onFocus({ target }) {
+  const row = target.closest("tbody tr");
+  if (row) stopAt(row);
 }
 
 function show(button, playing, title) {
@@ -269,7 +301,7 @@ function goOn() {
 
 function follow({ isPaused, isBuffering, position, duration }) {
   const over = isOver(isPaused, position, duration);
-  if (!isPaused && !sounds()) tabs.postMessage("");
+  if (!isPaused && !sounds()) tabs?.postMessage("");
   heard = { paused: isPaused || over, position, at: performance.now(), over, buffering: isBuffering };
   if (!isPaused) started();
   if (position > 0) failures = 0;
@@ -317,10 +349,12 @@ function onClick({ target }) {
   else play(row);
 }
 
-/** The list's own button: a song of it pauses and goes on, else the following one begins. */
+/** The list's own button: a song of it pauses and goes on, else the following one begins, and others after it. */
 function onBegin() {
-  if (playingRow() && lives()) toggle();
-  else if (isMine("begin")) next();
+  if (playingRow() && lives()) return toggle();
+  if (!isMine("begin")) return;
+  $("auto").checked = true; // who asks for these songs wants more than one
+  next();
 }
 
 function onClose() {
@@ -347,10 +381,14 @@ function onArrow(event) {
 
 /** Space pauses wherever it has no other meaning: a button that has the focus is pressed by it. */
 function onSpace(event) {
-  if (event.key !== " " || !frame || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key !== " " || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, summary, button")) return;
+  const afar = $("remote")?.hidden === false; // a device of theirs is chosen
+  if (!frame && !afar) return;
   event.preventDefault();
-  if (!event.repeat) toggle();
+  if (event.repeat) return;
+  if (frame) toggle();
+  else $("halt").click();
 }
 
 /** Another page would end the song, so it opens in a tab of its own. */
@@ -379,7 +417,9 @@ function onShuffle({ target: { checked } }) {
 
 $("songs").addEventListener("click", onClick);
 $("songs").addEventListener("keydown", onArrow);
+$("songs").addEventListener("focusin", onFocus);
 $("toggle").addEventListener("click", toggle);
+$("previous").addEventListener("click", previous);
 $("next").addEventListener("click", () => next());
 $("unfold").addEventListener("click", () => unfold(!$("player").hasAttribute("data-whole")));
 $("close").addEventListener("click", onClose);
@@ -390,5 +430,6 @@ addEventListener("online", retry);
 $("auto").addEventListener("change", retry);
 for (const each of switches) each.addEventListener("change", onShuffle);
 shuffle(kept(() => localStorage.getItem(SHUFFLE)) === "true");
-tabs.addEventListener("message", () => ready && tell("pause"));
+tabs?.addEventListener("message", () => ready && tell("pause"));
 new MutationObserver(mark).observe($("songs"), { childList: true });
+mark();

@@ -846,6 +846,74 @@ def test_a_list_begins_anew_with_its_button_once_it_is_over(listener: Listener) 
     assert eventually(lambda: listener.hears() == songs[1])
 
 
+def test_a_list_begun_with_its_button_goes_on(listener: Listener) -> None:
+    """Who asks for these songs wants more than one: auto play is on then, and can be switched off."""
+    songs, auto = listener.list(), listener.page.locator("#auto")
+    listener.page.locator("#songs .begin").click()
+    assert eventually(lambda: listener.hears() == songs[0])
+    assert auto.is_checked()
+    listener.at(SONG, paused=True)
+    assert eventually(lambda: listener.hears() == songs[1])
+    auto.uncheck()
+    listener.page.locator("#songs .begin").click()  # a pause, which asks for nothing
+    assert eventually(lambda: not listener.sounds())
+    assert not auto.is_checked()
+
+
+def test_the_song_before(listener: Listener) -> None:
+    """Back through what was in the player, of other lists too; then Next goes on from there. At first there is none."""
+    happy, previous = listener.list(), listener.page.locator("#previous")
+    listener.press(4)
+    assert eventually(lambda: listener.hears() == happy[4])
+    assert previous.get_attribute("aria-disabled") == "true"
+    listener.press(7)
+    assert eventually(lambda: listener.hears() == happy[7])
+    listener.tune("sad")
+    listener.press(0)
+    assert eventually(lambda: listener.hears() == listener.list()[0])
+    assert previous.get_attribute("aria-disabled") == "false"
+    previous.click()
+    assert eventually(lambda: listener.embed.songs()[-1] == happy[7])
+    assert listener.hears() is None
+    listener.tune("happy")
+    assert eventually(lambda: listener.hears() == happy[7])
+    previous.click()
+    assert eventually(lambda: listener.hears() == happy[4])
+    assert previous.get_attribute("aria-disabled") == "true"
+    previous.evaluate("button => button.click()")
+    assert listener.page.evaluate("document.activeElement.id") == "previous"
+    assert next_songs(listener.page, 1) == [happy[5]]
+
+
+def test_the_list_is_one_stop_of_the_tab_key(listener: Listener) -> None:
+    """Tab comes to one row's two things and leaves the list, which says that the arrows go on; so after a song too."""
+    keyboard, songs = listener.page.keyboard, listener.list()
+    listener.page.locator("#songs .begin").focus()
+    keyboard.press("Tab")
+    assert listener.focus() == songs[0]
+    assert listener.page.locator(".keys").is_visible()
+    keyboard.press("ArrowDown")
+    keyboard.press("ArrowDown")
+    keyboard.press("Enter")
+    assert eventually(lambda: listener.hears() == songs[2])
+    keyboard.press("Tab")
+    assert listener.focus() == songs[2]
+    keyboard.press("Tab")
+    assert listener.page.evaluate("document.activeElement.closest('#player') !== null")
+    assert not listener.page.locator(".keys").is_visible()
+    listener.tune("sad")
+    assert listener.page.locator("#songs tbody :is(.play, a):not([tabindex='-1'])").count() == 2
+
+
+def test_a_browser_that_lets_tabs_say_nothing_plays(listener: Listener) -> None:
+    """Firefox without cookies has no channel between tabs; songs play, each tab by itself."""
+    refuse = "window.BroadcastChannel = class { constructor() { throw new DOMException('', 'SecurityError'); } }"
+    listener.page.add_init_script(refuse)
+    listener.page.reload()
+    listener.press(0)
+    assert eventually(lambda: listener.hears() == listener.list()[0])
+
+
 def test_a_page_without_songs_has_nothing_to_begin(listener: Listener) -> None:
     """While it knows no mood there is no list, and no button for it."""
     listener.page.goto(listener.page.url.partition("?")[0])
@@ -1277,21 +1345,23 @@ def test_messages_from_elsewhere_are_not_heard(listener: Listener) -> None:
     assert listener.sounds()
 
 
-def test_the_player_on_a_phone_leaves_the_list_in_sight(browser: Any, site: Site) -> None:
+@pytest.mark.parametrize(("width", "height"), [(360, 640), (844, 340)], ids=["upright", "on its side"])
+def test_the_player_on_a_phone_leaves_the_list_in_sight(browser: Any, site: Site, width: int, height: int) -> None:
     """Of the player a row stays that names the song; Spotify's frame comes when it is asked for, and goes again."""
-    context = browser.new_context(viewport={"width": 360, "height": 640}, is_mobile=True)
+    context = browser.new_context(viewport={"width": width, "height": height}, is_mobile=True)
     page = context.new_page()
     page.goto(f"{site.address}/?emotion=happy")
     row = page.locator("#songs tbody tr").nth(3)
     row.locator(".play").click()
     assert eventually(lambda: "30 seconds" in page.locator("#sound").inner_text())
     assert page.locator("#playing").inner_text() == row.locator(".title").inner_text()
-    assert page.locator("#player").bounding_box()["y"] > 0.8 * 640
+    assert page.locator("#player").bounding_box()["y"] > height - 128
     page.locator("#unfold").click()
     frame = page.locator("iframe").bounding_box()
-    assert frame["y"] + frame["height"] <= 640
+    assert frame["y"] + frame["height"] <= height
+    assert page.locator("#previous").is_visible()
     page.locator("#unfold").click()
-    assert page.locator("iframe").bounding_box()["y"] >= 640 - 8
+    assert page.locator("iframe").bounding_box()["y"] >= height - 8
     context.close()
 
 
@@ -1450,7 +1520,7 @@ def test_somebody_with_spotify_of_their_own(somebody: Any, spotify: FakeSpotify,
 def test_a_song_on_a_device_shows_where_it_was_pressed(somebody: Any, spotify: FakeSpotify) -> None:
     """Its row is marked, and the window's foot names it; both no more when the device does not take it."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     choose_device(somebody, "Kitchen")
     row = somebody.locator("#songs tbody tr").nth(30)
     row.locator(".play").click()
@@ -1476,7 +1546,7 @@ CURRENT = "document.querySelector('#songs tr[aria-current]')?.dataset.track ?? n
 def test_a_device_that_names_no_song_for_a_while(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
     """Its song is marked again once it names one."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     choose_device(somebody, "Kitchen")
     listener = Listener(somebody, embed)
     listener.press(0)
@@ -1491,7 +1561,7 @@ def test_a_device_that_names_no_song_for_a_while(somebody: Any, spotify: FakeSpo
 def test_the_button_of_the_whole_list_and_a_device(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
     """A song of the list pauses and goes on there, however far it has come; else the list's following song begins."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     choose_device(somebody, "Kitchen")
     listener, begin = Listener(somebody, embed), somebody.locator("#songs .begin")
     happy = listener.list()
@@ -1537,7 +1607,7 @@ def test_names_turn_no_sentence_around(somebody: Any, spotify: FakeSpotify) -> N
     """What is said of a Hebrew song on a device of that name stays English: the song stands first, at the left."""
     spotify.devices[0]["name"] = "\N{HEBREW LETTER SAMEKH}\N{HEBREW LETTER LAMED}!"
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     choose_device(somebody, spotify.devices[0]["name"])
     title = "\N{HEBREW LETTER SHIN}\N{HEBREW LETTER SHIN} (live)"
     somebody.evaluate("title => document.querySelector('tbody .title bdi').textContent = title", title)
@@ -1560,7 +1630,7 @@ def test_names_turn_no_sentence_around(somebody: Any, spotify: FakeSpotify) -> N
 def test_a_device_goes_on_and_pauses(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
     """It has the rest of the list; Next is the song after the one that it has come to, and it can be silenced."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     choose_device(somebody, "Kitchen")
     listener = Listener(somebody, embed)
     songs, halt = listener.list(), somebody.locator("#halt")
@@ -1579,7 +1649,8 @@ def test_a_device_goes_on_and_pauses(somebody: Any, spotify: FakeSpotify, embed:
     spotify.on = songs[8]
     come_back(somebody)
     assert eventually(lambda: current.get_attribute("data-track") == songs[8])
-    halt.click()
+    somebody.locator("#songs h2").focus()
+    somebody.keyboard.press("Space")
     assert eventually(lambda: halt.get_attribute("aria-label") == "Resume your device")
     assert spotify.paused
     halt.click()
@@ -1600,7 +1671,7 @@ def test_a_device_goes_on_and_pauses(somebody: Any, spotify: FakeSpotify, embed:
 def test_a_device_gets_shuffled_songs(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
     """The one that was pressed, then the others by chance; Next repeats none that the device has played by itself."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     choose_device(somebody, "Kitchen")
     listener = Listener(somebody, embed)
     songs = listener.list()
@@ -1626,7 +1697,7 @@ def test_a_device_of_before_is_waited_for(somebody: Any, spotify: FakeSpotify, e
     log_in(somebody)
     choose_device(somebody, "Kitchen")
     answers = Held(somebody, "**/spotify*")
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     answer = answers.next()
     somebody.locator("#songs .play").nth(0).click()
     somebody.wait_for_timeout(300)
@@ -1645,7 +1716,7 @@ def test_a_device_of_before_without_a_login(somebody: Any, spotify: FakeSpotify,
     choose_device(somebody, "Kitchen")
     answers = Held(somebody, "**/spotify*")
     somebody.route("**/spotify/playing", lambda route: route.fulfill(status=401, json={"error": "Log in."}))
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     answers.next().fulfill(status=503, json={"error": "Spotify takes long to answer."})
     assert eventually(lambda: "takes long" in told(somebody))
     somebody.locator(button).nth(0).click()
@@ -1665,7 +1736,7 @@ def test_spotify_hears_of_nobody_who_wants_no_device(somebody: Any, spotify: Fak
     log_in(somebody)
     spotify.asked.clear()
     with somebody.expect_response("**/spotify*"):
-        somebody.goto(f"{somebody.url}?emotion=happy")
+        somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     somebody.locator("#known").wait_for()
     with somebody.expect_response("**/spotify*"):
         come_back(somebody)
@@ -1735,7 +1806,7 @@ def test_no_login_is_offered_until_it_is_known_who_is_logged_in(somebody: Any) -
 def test_a_device_stays_chosen_while_it_sleeps(somebody: Any, spotify: FakeSpotify, embed: FakeEmbed) -> None:
     """A song for a device that is gone sounds nowhere else: the page says that it is gone, and keeps the choice."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     somebody.locator("#known").wait_for()
     choose_device(somebody, "Kitchen")
     kitchen, spotify.devices = spotify.devices, []
@@ -1770,7 +1841,7 @@ def test_a_device_stays_chosen_on_another_page(somebody: Any) -> None:
 def test_a_login_that_ended_elsewhere_is_offered_again(somebody: Any, embed: FakeEmbed) -> None:
     """A click on a song says so; then the login is there, and songs sound on the page until it is used."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     somebody.locator("#known").wait_for()
     choose_device(somebody, "Kitchen")
     newer = somebody.context.new_page()
@@ -1792,6 +1863,7 @@ def test_a_login_that_ended_elsewhere_is_offered_again(somebody: Any, embed: Fak
 def test_trouble_that_is_over_is_said_no_more(somebody: Any, spotify: FakeSpotify) -> None:
     """What keeps devices away is said until a return finds them; what a click led to stays."""
     log_in(somebody)
+    somebody.goto(urljoin(somebody.url, "/"))
     somebody.locator("#known").wait_for()
     spotify.fail("/me/player/devices", error(503, "Oh no"), for_ever=True)
     somebody.locator("#device").focus()
@@ -1822,10 +1894,21 @@ def test_a_refused_login_is_no_place_to_come_back_to(somebody: Any) -> None:
     assert eventually(lambda: somebody.evaluate("location.href") == f"{base}?emotion=happy")
 
 
+def test_a_login_comes_back_to_where_it_began(somebody: Any) -> None:
+    """With the mood, the camera and the switch as they were; from the page for photos to that page."""
+    base = urljoin(somebody.url, "/")
+    for place in ("?emotion=sad&way=server&lift=1", "photo"):
+        somebody.goto(base + place)
+        if somebody.locator("#known").is_visible() or eventually(somebody.locator("#known").is_visible, 1):
+            somebody.locator("#leave").click()
+        log_in(somebody)
+        assert somebody.url == base + place
+
+
 def test_two_clicks_save_one_playlist(somebody: Any, spotify: FakeSpotify) -> None:
     """While a mood is being saved a second click does nothing and takes no focus; later it can be saved again."""
     log_in(somebody)
-    somebody.goto(f"{somebody.url}?emotion=happy")
+    somebody.goto(urljoin(somebody.url, "/?emotion=happy"))
     somebody.locator("#known").wait_for()
     saves = Held(somebody, "**/spotify/save")
     somebody.locator("#save").dblclick()

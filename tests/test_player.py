@@ -26,7 +26,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from camera import Camera
 from songs.catalog import Catalog
-from songs.player import MOST_LOGINS, MOST_SONGS, Listeners
+from songs.player import MOST_LOGINS, MOST_SONGS, Listeners, LoginRefusedError
 from songs.spotify import Settings, forget_token, write_token
 from tests.conftest import ROOT, eventually, stub_recognizer, track_id
 from tests.fake_spotify import Answer, FakeSpotify, error, plain_text, song
@@ -237,6 +237,25 @@ def test_a_login_that_fails_leaves_the_one_before(ann: Browser, settings: Settin
     assert ann.play().status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("came", "back"),
+    [
+        (f"http://{HOST}/?emotion=sad&lift=1", "/?emotion=sad&lift=1"),
+        (f"http://{HOST}/photo", "/photo"),
+        (f"http://{HOST}/split?x=1", "/"),
+        (f"http://{HOST}//evil.example/", "/"),
+        ("http://evil.example/?emotion=sad", "/"),
+        ("nonsense", "/"),
+        ("", "/"),
+    ],
+)
+def test_a_login_leads_back_to_pages_of_ours_alone(browser: Browser, came: str, back: str) -> None:
+    """To the camera's or the photo's, as they were."""
+    page = browser.client.get("/spotify/login", headers={"Referer": came}).headers["Location"]
+    answer = requests.get(page, allow_redirects=False, timeout=10).headers["Location"]
+    assert browser.come_back(answer).headers["Location"] == back
+
+
 def test_a_new_login_ends_the_one_before(ann: Browser, settings: Settings) -> None:
     """Of two logins in one browser the second counts, under a secret of its own; no token stays behind."""
     [before], secret = tokens(settings), ann.secret()
@@ -278,9 +297,10 @@ def test_an_answer_may_come_to_another_process(spotify: FakeSpotify, settings: S
     """A login that one process of the site has begun is finished by another, and counts once all the same."""
     secret, page = Listeners(settings).begin("http://127.0.0.1:5000/spotify/callback")
     answer = dict(parse_qsl(urlsplit(requests.get(page, allow_redirects=False, timeout=5).headers["Location"]).query))
-    assert Listeners(settings).finish(secret, answer) == ""
+    assert Listeners(settings).finish(secret, answer) == "/"
     assert Listeners(settings).state(secret)["logged_in"]
-    assert "does not belong" in Listeners(settings).finish(secret, answer)
+    with pytest.raises(LoginRefusedError, match="does not belong"):
+        Listeners(settings).finish(secret, answer)
 
 
 def test_a_spotify_that_hangs_leaves_the_page_its_threads(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import cv2
@@ -336,13 +337,22 @@ def test_a_long_name_of_the_folder_for_passing_files_keeps_nobody_from_the_camer
             {"HOST": "0.0.0.0", "NAMES": "a.example, b.example"},
             "http://127.0.0.1:5000; from elsewhere http://a.example:5000",
         ),
-        ({"HOST": "0.0.0.0"}, f"http://127.0.0.1:5000; from elsewhere http://{socket.gethostname()}:5000"),
         ({"HOST": "0.0.0.0", "NAMES": "a.example", "PROXIES": "1"}, "http://127.0.0.1:5000"),
     ],
 )
 def test_the_address_that_is_said_is_one_that_answers(settings: dict[str, str], said: str) -> None:
     """With names it answers to those alone, and to the loopback ones."""
     assert configured("_whereabouts()", **{f"VISAGE_{name}": value for name, value in settings.items()}) == said
+
+
+def test_a_phone_is_told_an_address_in_numbers() -> None:
+    """Where there is a network; it need not know this computer's name."""
+    said = configured("_whereabouts()", VISAGE_HOST="0.0.0.0").partition("; from elsewhere http://")[2]
+    name = said.removesuffix(":5000")
+    with suppress(ValueError):
+        assert not ipaddress.ip_address(name).is_loopback
+        return
+    assert name == socket.gethostname()
 
 
 # -- requests that are begun and not finished

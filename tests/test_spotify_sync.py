@@ -1321,6 +1321,18 @@ def test_playlists_are_chosen_by_name(desk: Desk) -> None:
     assert read_playlists(desk.folder) == chosen | {Emotion.NEUTRAL: (ids[3],)}
 
 
+def test_nothing_chosen_is_nothing_written(desk: Desk) -> None:
+    """Enter for every mood leaves no file, and none is claimed."""
+    desk.spotify.add(1, "Rage", [])
+    at = Terminal(desk, "playlists")
+    for emotion in EMOTIONS:
+        at.until(f"{emotion} [none]: ")
+        at.type("")
+    at.until("Nothing was chosen, and nothing written.")
+    assert at.close() == 0
+    assert not desk.folder.joinpath("playlists.json").exists()
+
+
 def test_playlists_without_a_terminal_are_listed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal the playlists are listed and nothing is asked or written."""
     monkeypatch.setattr(sys, "stdin", None)  # as when whoever started this has closed it

@@ -678,6 +678,7 @@ def test_a_place_that_cannot_be_saved_to_is_refused_at_once(
         ("demo --every often", "'often' is not a number of seconds"),
         ("demo --engine magic", "choose from"),
         ("demo --loud", "unrecognized arguments: --loud"),
+        ("a.jpg b.jpg --json", "one source at a time: of several photos, give the folder they are in"),
     ],
 )
 def test_a_wrong_option_is_a_sentence(capsys: pytest.CaptureFixture[str], arguments: str, says: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, jsonify, redirect, request, url_for
 
@@ -45,19 +46,22 @@ def own_login() -> ResponseReturnValue:
     """Off to Spotify's login, with a new secret in the browser beside the one it may have."""
     from songs.player import LOGIN_TAKES
 
-    secret, there = _listeners().begin(url_for("own_answer", _external=True))
+    secret, there = _listeners().begin(url_for("own_answer", _external=True), _back())
     return _onward(there, BEGUN, secret, LOGIN_TAKES)
 
 
 def own_answer() -> ResponseReturnValue:
     """Back from Spotify's login. Only a new one ends the one before."""
+    from songs.player import LoginRefusedError
     from songs.spotify import LOGIN_LASTS
 
     secret = request.cookies.get(BEGUN, "")
-    if refusal := _listeners().finish(secret, request.args):
-        return page(told=refusal), 403
+    try:
+        back = _listeners().finish(secret, request.args)
+    except LoginRefusedError as refusal:
+        return page(told=str(refusal)), 403
     _listeners().forget(_secret())
-    response = _onward(url_for("index"), COOKIE, secret, LOGIN_LASTS)
+    response = _onward(back, COOKIE, secret, LOGIN_LASTS)
     response.delete_cookie(BEGUN, path="/spotify")
     return response
 
@@ -132,6 +136,13 @@ def _in_line(view: Callable[[], ResponseReturnValue], places: BoundedSemaphore) 
 
 def _listeners() -> Listeners:
     return cast("Listeners", current_services().listeners)  # these routes exist only with them
+
+
+def _back() -> str:
+    """The page of ours that a login begins on, with its mood and camera."""
+    came = urlsplit(request.referrer or "")
+    ours = came.netloc == request.host and came.path in (url_for("index"), url_for("photo"))
+    return f"{came.path}?{came.query}" if ours and came.query else came.path if ours else url_for("index")
 
 
 def _secret() -> str:
