@@ -2,7 +2,7 @@
 
 Three threads a running Camera, each with one job: `capture` keeps the newest frame and drops the
 rest, `recognize` reads faces at its own rate, `publish` draws, encodes each frame once and wakes
-the viewers. They meet under one Condition and start and stop together, as one _Run.
+the viewers. They start and stop together, as one _Run, and meet under its Condition; the viewers wait at the Camera's.
 
 `python camera.py SOURCE` watches a source at the terminal.
 """
@@ -209,8 +209,9 @@ class Viewer:
 class _Run:
     """The camera's threads from one start to one stop, and what passes between them.
 
-    `capture` writes `frame`, `source`, `message`, `failed` and `worked`; `recognize` writes `faces` and
-    `reading`; `publish` only reads; all under `_fresh`.
+    Under `_fresh` `capture` writes the frame and what is said of the source, and drops what was read once that changes
+    or fails; `recognize` writes faces and reading; `publish` reads, and `end` empties all. `_worked` and `_after` are
+    `capture`'s alone; `broken` is set once, by a thread that crashed.
     """
 
     def __init__(self, camera: Camera, after: _Run | None) -> None:

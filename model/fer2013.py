@@ -37,6 +37,7 @@ FOLDERS = {
     "test": ("test", "publictest", "validation", "valid", "val"),
 }
 """How a split's folder may be called, in any case; of several the first that is there is meant, and read alone."""
+NEAR = 4.0  # percent of a picture's variation by which a copy differs from it at most
 OBLONG = 1.25  # times as long as wide: a photo with more in it than a face
 SET_ASIDE = "privatetest"  # a split that nothing here reads: it is for whoever measures last
 CSV_USAGES = {SET_ASIDE, *(usage.casefold() for usage in USAGES.values())}
@@ -84,7 +85,7 @@ def load(source: Path, split: str) -> FaceSet:
         raise DataError(f"{source} cannot be read to its end ({error}): mend it, or download it again") from error
 
 
-def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0, moved: bool = True) -> np.ndarray:
+def near_copies(of: np.ndarray, among: np.ndarray, distance: float = NEAR, moved: bool = True) -> np.ndarray:
     """A mask over `of`: pictures (n, 48, 48) that are a copy, or nearly one, of a picture in `among`.
 
     Pictures are compared as 12 x 12 means with brightness and contrast taken out, mirrored ones
@@ -104,7 +105,7 @@ def near_copies(of: np.ndarray, among: np.ndarray, distance: float = 4.0, moved:
     return found
 
 
-def photographs(pixels: np.ndarray, distance: float = 4.0) -> np.ndarray:
+def photographs(pixels: np.ndarray) -> np.ndarray:
     """Which photograph each picture (n, 48, 48) shows (n,), as a number from 0: alike for copies and their copies.
 
     By the measure of near_copies; other crops count as other photographs.
@@ -115,7 +116,7 @@ def photographs(pixels: np.ndarray, distance: float = 4.0) -> np.ndarray:
     ours = _thumbnails(pixels)
     theirs, pairs = np.concatenate([ours, _thumbnails(pixels[:, :, ::-1])]), []
     for start in range(0, len(ours), 512):
-        of, like = np.nonzero((1.0 - ours[start : start + 512] @ theirs.T) * 100 < distance)
+        of, like = np.nonzero((1.0 - ours[start : start + 512] @ theirs.T) * 100 < NEAR)
         pairs.append((of + start, like % len(ours)))
     of, like = np.concatenate(pairs, axis=1)
     copies = coo_array((np.ones(len(of)), (of, like)), shape=(len(ours), len(ours)))

@@ -29,7 +29,7 @@ class LiteRTNetwork:
     def __init__(self, path: Path, remedy: str) -> None:
         if not path.exists():
             raise WeightsError(f"{path} is missing: restore it, or run {remedy}")
-        self._path, self._content = path, path.read_bytes()
+        self._content = path.read_bytes()
         self._interpreters: OrderedDict[tuple[int, ...], _Shaped] = OrderedDict()
         self._lock = Lock()
         try:

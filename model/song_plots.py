@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.fer2013 import DataError
 from model.figures import calibration_bins, expected_calibration_error, wilson_interval
 from model.plots import confusion_chart, features_chart, labels_chart, map_chart, reliability_chart
 from model.song_figures import DATA_MOODS, ETUNES, FAMILIES, across_audio, across_lyrics, by_artist, shipped_audio
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.out:
             draw(audio, lyrics, card["temperature"], options.out, settings)
         lines = list(trained_on(audio, settings))
-    except (SongMoodsError, OSError, ValueError, KeyError) as error:
+    except (SongMoodsError, DataError, OSError, ValueError, KeyError) as error:
         sys.stderr.write(f"nothing was drawn: {error}\n")
         return 1
     sys.stdout.write("\n".join(lines) + "\n")

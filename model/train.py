@@ -1,7 +1,7 @@
 """Train the emotion network on FER2013: `python -m model.train --data fer2013.zip --ferplus ferplus.csv`.
 
-A run lives in a folder of its own (`--out`): settings.json, log.csv and checkpoint.keras, which
-holds weights, optimizer and schedule; `--resume` continues it as if it had never stopped. The
+A run lives in a folder of its own (`--out`): settings.json, files.json (digests of what it learns from), log.csv and
+checkpoint.keras, which holds weights, optimizer and schedule; `--resume` continues it as if it had never stopped. The
 shipped network is replaced only by `python -m model.export`.
 """
 

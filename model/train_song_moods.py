@@ -259,10 +259,15 @@ def train(audio_table: Path, lyrics_table: Path, out: Path, settings: Settings) 
     }
     network = audio_network(audio, settings)
     layer, bias = lyrics_layer(lyrics, settings)
-    hot, cold = temperatures["audio"], temperatures["lyrics"]
     arrays = arrays_of(
-        AudioMoods(audio.moods, network.weights / hot, network.bias / hot),
-        LyricsMoods(lyrics.moods, {w: i for i, w in enumerate(vocabulary)}, rarity, layer / cold, bias / cold),
+        AudioMoods(audio.moods, network.weights / temperatures["audio"], network.bias / temperatures["audio"]),
+        LyricsMoods(
+            lyrics.moods,
+            {word: at for at, word in enumerate(vocabulary)},
+            rarity,
+            layer / temperatures["lyrics"],
+            bias / temperatures["lyrics"],
+        ),
     )
     card = {
         "features": list(FEATURES),

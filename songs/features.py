@@ -187,7 +187,8 @@ def columns_of(header: Sequence[str]) -> Mapping[str, int]:
 
 def song_columns(names: Sequence[str]) -> dict[str, int]:
     """Where id, title and artist stand, as far as they are among the (lower-case) names of columns."""
-    return {ours: names.index(theirs) for ours, all in SONG_COLUMNS.items() for theirs in all[::-1] if theirs in names}
+    known = {ours: [names.index(one) for one in called if one in names] for ours, called in SONG_COLUMNS.items()}
+    return {ours: places[0] for ours, places in known.items() if places}
 
 
 def song_in(row: Sequence[str], columns: Mapping[str, int]) -> Song:

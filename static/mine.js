@@ -1,7 +1,7 @@
 // The visitor's own camera, which the browser opens and only the visitor sees. Small pictures go to the site, one at
 // a time; what it answers is drawn over the mirror.
 
-import { named, percent, place } from "./mood.js";
+import { inWords, percent, place } from "./mood.js";
 import { $, NO_ANSWER, Refusal, request, sleep, write } from "./site.js";
 
 const AREA = 320 * 240; // pixels of a picture that is sent, whatever its shape
@@ -217,12 +217,6 @@ function complaint(answer) {
   if (answer instanceof Refusal) return answer.message;
   if (answer instanceof Error) return NO_ANSWER;
   return navigator.cookieEnabled ? "" : NO_COOKIES;
-}
-
-function inWords(reading, faces) {
-  if (reading) return { lead: "Looks like", mood: named(reading.emotion) };
-  if (faces.length) return { lead: "One moment", mood: "Looking" };
-  return { lead: "Nobody in sight", mood: "No face yet" };
 }
 
 function inRate(wait) {

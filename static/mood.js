@@ -35,6 +35,13 @@ export function place(mark, [x, y, width, height], image, mirrored = false) {
   mark.classList.toggle("far", left > 0.6 * image.width); // nor, on a phone, to the right
 }
 
+/** What the page says of who is in sight. */
+export function inWords(reading, faces) {
+  if (reading) return { lead: "Looks like", mood: named(reading.emotion) };
+  if (faces.length) return { lead: "One moment", mood: "Looking" };
+  return { lead: "Nobody in sight", mood: "No face yet" };
+}
+
 /** How tall the column beside the songs is: what is taller than the window sticks to its other edge. */
 function measure([{ target }]) {
   target.style.setProperty("--tall", `${target.offsetHeight}px`);

@@ -83,12 +83,12 @@ function offer(devices, choice) {
   const named = devices.map(({ id, name }) => new Option(name, id));
   const choices = [new Option("this page", HERE), new Option("my active device", "active"), ...named];
   if (choice && choices.every(({ value }) => value !== choice.value)) choices.push(choice);
-  if (inWords(choices) !== inWords($("device").options)) $("device").replaceChildren(...choices); // may be open just now
+  if (signature(choices) !== signature($("device").options)) $("device").replaceChildren(...choices); // may be open just now
   $("device").value = choice?.value ?? HERE;
   showRemote();
 }
 
-const inWords = (options) => JSON.stringify([...options].map(({ value, text }) => [value, text]));
+const signature = (options) => JSON.stringify([...options].map(({ value, text }) => [value, text]));
 
 /** Where songs go: what the menu says, or before it is there, what was chosen in this tab. */
 function chosen() {

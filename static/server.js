@@ -1,6 +1,6 @@
 // The site's camera: its picture is a stream that all who watch share, its mood is asked for again and again.
 
-import { named } from "./mood.js";
+import { inWords } from "./mood.js";
 import { $, ask, counted, inTurn, NO_ANSWER, Refusal, sentence, sleep } from "./site.js";
 
 const POLL = 400; // milliseconds between two looks at the state
@@ -70,15 +70,14 @@ function show({ reading, faces, camera, songs }) {
   const name = /^\d+$/.test(camera.source) ? `camera ${camera.source}` : camera.source;
   const pace = `${name}, ${counted(Math.round(camera.fps), "picture")} a second`;
   screen.note("camera", camera.message);
-  screen.show({ ...inWords(reading, faces, camera), reading: reading && { ...reading, songs }, pace });
+  const words = (!reading && withoutPicture(camera)) || inWords(reading, faces);
+  screen.show({ ...words, reading: reading && { ...reading, songs }, pace });
 }
 
-function inWords(reading, faces, camera) {
-  if (reading) return { lead: "Looks like", mood: named(reading.emotion) };
-  if (camera.status === "error" || lacking) return { lead: "The camera", mood: "No picture" };
-  if (camera.status !== "live") return { lead: "One moment", mood: "Starting" };
-  if (faces.length) return { lead: "One moment", mood: "Looking" };
-  return { lead: "Nobody in sight", mood: "No face yet" };
+/** What is said while there is no picture to see anybody in; null while there is. */
+function withoutPicture({ status }) {
+  if (status === "error" || lacking) return { lead: "The camera", mood: "No picture" };
+  return status === "live" ? null : { lead: "One moment", mood: "Starting" };
 }
 
 // -- the picture ---------------------------------------------------------------------------------

@@ -26,12 +26,8 @@ def page(told: str) -> str:
 
 def photo_page(emotion: Emotion | None = None, told: str = "", photo: dict[str, Any] | None = None) -> str:
     """The page for photos; `told` is what went wrong, or was not found."""
-    songs = {"emotion": emotion, "chosen": False, "lifted": False, "old": False}
-    playlist = current_services().catalog.playlist(emotion) if emotion else None
-    if playlist:
-        songs["old"] = _is_old(playlist.fetched_at)
     return render_template(
-        "photo.html", emotions=EMOTIONS, photo=photo, told=told, playlist=playlist, **songs, **cameras(), **_own()
+        "photo.html", emotions=EMOTIONS, photo=photo, told=told, **_table(emotion), **cameras(), **_own()
     )
 
 
@@ -40,53 +36,58 @@ def song_table(look: bool = True) -> dict[str, Any]:
 
     Without `look` only of a chosen one.
     """
-    chosen = request.args.get("emotion")
-    seen = request.args.get("seen") if look else ""
-    asked = chosen if chosen is not None else seen
-    nobody = chosen is None and asked == ""  # ?seen= of a page that has seen nobody yet, and asks for no other's mood
-    if asked is not None and not nobody and asked not in set(EMOTIONS):
-        abort(404, description=f"no emotion {asked[:40]!r}: choose one of {', '.join(EMOTIONS)}")
-    emotion = Emotion(asked) if asked else None if nobody else seen_here()
-    lifted = request.args.get("lift") == "1"
+    chosen, seen = request.args.get("emotion"), request.args.get("seen")
+    if chosen is not None:
+        emotion: Emotion | None = _named(chosen, "emotion")
+    elif not look or seen == "":  # a page that has seen nobody yet asks for no other's mood
+        emotion = None
+    else:
+        emotion = seen_here() if seen is None else _named(seen, "emotion")
+    return _table(emotion, chosen is not None, request.args.get("lift") == "1")
+
+
+def _table(emotion: Emotion | None, chosen: bool = False, lifted: bool = False) -> dict[str, Any]:
+    """What a page says of the songs of an emotion."""
     playlist = listed(emotion, lifted) if emotion else None
     old = playlist is not None and _is_old(playlist.fetched_at)
-    return {"emotion": emotion, "chosen": chosen is not None, "lifted": lifted, "playlist": playlist, "old": old}
+    return {"emotion": emotion, "chosen": chosen, "lifted": lifted, "playlist": playlist, "old": old}
+
+
+def _named(text: str, what: str) -> Emotion:
+    """The emotion of that name, else 404."""
+    if text not in set(EMOTIONS):
+        abort(404, description=f"no {what} {text[:40]!r}: choose one of {', '.join(EMOTIONS)}")
+    return Emotion(text)
 
 
 def listed(emotion: Emotion, lifted: bool) -> Playlist:
     """The list of an emotion, or songs that lead from it to happy."""
-    from songs.lift import lift, own_places
+    from songs.lift import lift
 
     services = current_services()
-    if not lifted:
-        return services.catalog.playlist(emotion)
-    return lift(services.catalog, emotion, services.splitter.places if services.splitter else own_places)
+    return lift(services.catalog, emotion, services.splitter.places) if lifted else services.catalog.playlist(emotion)
 
 
 def at_hand() -> dict[str, Any]:
     """What songs can be split with, beside what somebody pastes."""
     splitter = current_services().splitter
-    lookup = splitter.lookup if splitter else None
-    return {"table": bool(splitter and splitter.table), "lookup": lookup.host if lookup else ""}
+    return {"table": bool(splitter.table), "lookup": splitter.lookup.host if splitter.lookup else ""}
 
 
 def split_songs() -> Split:
     """The songs that were pasted, or a list's, split. Raises SplitError."""
     from songs.paste import MOST_BYTES, MOST_LINES, SplitError, TooMuchError, read_songs, songs_of
-    from songs.split import Splitter
 
     request.max_content_length = MOST_BYTES
     if (request.content_length or 0) > MOST_BYTES:
         raise TooMuchError(f"That is too much at once: {MOST_BYTES // 1000} kB at a time, please.")
     asked = request.form.get("list", "")
-    if asked and asked not in set(EMOTIONS):
-        abort(404, description=f"no list {asked[:40]!r}: choose one of {', '.join(EMOTIONS)}")
     text = request.form.get("songs", "")
     if asked and text.strip():
         raise SplitError("Songs are pasted and a list is chosen: empty the box, or set the list to none, please.")
-    tracks = current_services().catalog.playlist(Emotion(asked)).tracks if asked else ()
+    tracks = current_services().catalog.playlist(_named(asked, "list")).tracks if asked else ()
     pasted = songs_of(tracks) if asked else read_songs(text, MOST_LINES)
-    return (current_services().splitter or Splitter()).split(pasted, look_up="lookup" in request.form)
+    return current_services().splitter.split(pasted, look_up="lookup" in request.form)
 
 
 def _is_old(fetched_at: str | None) -> bool:

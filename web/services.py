@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from web.shared_camera import SharedCamera
 
 
+def _without_features() -> Splitter:
+    from songs.split import Splitter
+
+    return Splitter()
+
+
 @dataclass(frozen=True)
 class Services:
     """What the routes need; in `app.extensions["visage"]`."""
@@ -28,7 +34,7 @@ class Services:
     camera: Camera | SharedCamera | None  # None with VISAGE_SOURCE=none
     catalog: Catalog
     listeners: Listeners | None = None  # None without an app at Spotify
-    splitter: Splitter | None = None  # None in a test that splits nothing
+    splitter: Splitter = field(default_factory=_without_features)
 
     def close(self) -> None:
         if self.camera:

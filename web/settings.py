@@ -23,7 +23,11 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the table: VISAGE_<name>, what it is without one, and what it takes."""
+    """One line of the table: VISAGE_<name>, what it is without one, and what it takes.
+
+    A text takes what the expression `form` matches, which a refusal describes as `like`; a number lies between `least`
+    and `most`. What is `secret` is repeated nowhere.
+    """
 
     name: str
     default: str | int | float
