@@ -257,7 +257,7 @@ def serve(shared: str = "") -> Flask:
     """The website for gunicorn. What keeps it from starting is said in a line, and gunicorn stops."""
     from model.recognizer import WeightsError
     from pictures.following import warm_up
-    from songs.report import without_noise
+    from terminal.stdio import without_noise
 
     try:
         with without_noise(GREETING):

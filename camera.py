@@ -423,6 +423,6 @@ def _error_picture(message: str) -> bytes:
 
 
 if __name__ == "__main__":  # run, it watches a source; imported, it knows nothing of songs
-    from songs.watch import main
+    from terminal.watch import main
 
     sys.exit(main())

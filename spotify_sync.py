@@ -49,8 +49,8 @@ from songs.spotify import (
     read_token,
     settings_from,
 )
-from songs.streams import close_output, fault_of_file, open_closed_streams, take_any_title
 from songs.synced import PLAYLISTS, SYNCED, Note, notes_of, write_note
+from terminal.stdio import close_output, fault_of_file, open_closed_streams, take_any_title
 
 HERE = Path(__file__).resolve().parent
 # An unchanged list is fetched again all the same, for its songs may have gone; weekly runs do so before the page minds.

@@ -23,8 +23,8 @@ from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
 from songs.catalog import Track, append_tracks, id_in, list_of, measure, names_of, not_in, read_tracks, write_tracks
 from songs.dotenv import DotenvError, own_lists
 from songs.features import SONG_COLUMNS, artists_in
-from songs.streams import complain, exit_code, say, spoken_beside
 from songs.synced import PLAYLISTS, forget_fetch, is_refreshed
+from terminal.stdio import complain, exit_code, say, spoken_beside
 
 NAMES = {  # how tables in circulation call a column
     **SONG_COLUMNS,

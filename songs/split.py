@@ -31,8 +31,8 @@ from songs.lift import Place, own_places
 from songs.lookup import Lookup, LookupFailedError
 from songs.moods import ALSO_IN, choose, existing_folder, listed, undone, write_lists
 from songs.paste import Pasted, SplitError, read_songs, songs_of
-from songs.streams import complain, exit_code, spoken_beside
 from songs.synced import forget_fetch
+from terminal.stdio import complain, exit_code, spoken_beside
 
 PATIENCE = 3600.0  # seconds that the command lets a service take; a playlist of thousands is asked for in minutes
 AT_ONCE = 2  # splits; a large table or a slow service must not take the site's threads

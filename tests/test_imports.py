@@ -43,7 +43,7 @@ RUNTIME = {
     "model.song_moods": ({"model.emotions"}, {"numpy", "snowballstemmer"}),
     "model.files": (set(), set()),
     "model.song_table": ({"model.files", "model.song_moods"}, {"numpy"}),
-    "songs.streams": (set(), set()),
+    "terminal.stdio": (set(), set()),
     "songs.synced": ({"model.emotions", "model.files"}, set()),
     "songs.catalog": ({"model.emotions", "model.files", "songs.synced"}, {"pandas"}),
     "songs.lift": ({"model.emotions", "songs.catalog"}, set()),
@@ -58,7 +58,7 @@ RUNTIME = {
             "songs.catalog",
             "songs.dotenv",
             "songs.features",
-            "songs.streams",
+            "terminal.stdio",
             "songs.synced",
         },
         set(),
@@ -76,7 +76,7 @@ RUNTIME = {
             "songs.lookup",
             "songs.moods",
             "songs.paste",
-            "songs.streams",
+            "terminal.stdio",
             "songs.synced",
         },
         {"numpy"},
@@ -84,9 +84,9 @@ RUNTIME = {
     "songs.dotenv": (set(), set()),
     "songs.spotify": (set(), {"spotipy", "requests"}),
     "songs.player": ({"songs.catalog", "songs.spotify"}, {"spotipy"}),
-    "songs.report": ({"model.emotions", "pictures.following", "songs.catalog"}, {"tqdm"}),
-    "songs.saving": ({"pictures", "pictures.recording", "pictures.sources"}, set()),
-    "songs.watch": (
+    "terminal.report": ({"model.emotions", "pictures.following", "songs.catalog"}, {"tqdm"}),
+    "terminal.saving": ({"pictures", "pictures.recording", "pictures.sources"}, set()),
+    "terminal.watch": (
         {
             "model.demo",
             "model.emotions",
@@ -101,9 +101,9 @@ RUNTIME = {
             "pictures.stills",
             "songs.catalog",
             "songs.dotenv",
-            "songs.report",
-            "songs.saving",
-            "songs.streams",
+            "terminal.report",
+            "terminal.saving",
+            "terminal.stdio",
         },
         set(),
     ),
@@ -114,7 +114,7 @@ RUNTIME = {
             "songs.catalog",
             "songs.dotenv",
             "songs.spotify",
-            "songs.streams",
+            "terminal.stdio",
             "songs.synced",
         },
         set(),
@@ -189,8 +189,8 @@ RUNTIME = {
             "camera",
             "songs.catalog",
             "songs.paste",
-            "songs.report",
             "songs.split",
+            "terminal.stdio",
             "web.access",
             "web.lanes",
             "web.own_spotify",
@@ -235,8 +235,8 @@ ASIDE = {
     "train_detector",
     "train_song_moods",
 }
-OURS = {"app", "camera", "model", "pictures", "songs", "spotify_sync", "web"}
-PACKAGES = {"model", "pictures", "songs", "web"}
+OURS = {"app", "camera", "model", "pictures", "songs", "spotify_sync", "terminal", "web"}
+PACKAGES = {"model", "pictures", "songs", "terminal", "web"}
 
 
 def imports(path: Path) -> set[str]:
@@ -288,7 +288,7 @@ def test_doors_open_to_the_commands_only() -> None:
         if found := {node.module for node in inside if isinstance(node, ast.ImportFrom)}:
             doors[module] = found
     assert doors == {
-        "camera": {"songs.watch"},
+        "camera": {"terminal.watch"},
         "model.song_moods": {"songs.moods"},
         "songs.catalog": {"songs.moods"},
     }
@@ -302,7 +302,7 @@ def test_every_module_has_a_place() -> None:
     assert {name for name in RUNTIME if "." in name} <= found
 
 
-@pytest.mark.parametrize("module", ["app, model.recognizer", "camera", "songs.watch"])
+@pytest.mark.parametrize("module", ["app, model.recognizer", "camera", "terminal.watch"])
 def test_opencv_is_loaded_with_its_settings(module: str) -> None:
     """Whatever is run sets what OpenCV reads from the environment when it is loaded, and then loads it."""
     script = (

@@ -1491,7 +1491,7 @@ def test_a_copy_of_the_project_reads_its_env_file(desk: Desk, tmp_path: Path) ->
         "songs/catalog.py",
         "songs/dotenv.py",
         "songs/spotify.py",
-        "songs/streams.py",
+        "terminal/stdio.py",
         "songs/synced.py",
     ):
         copy.joinpath(name).parent.mkdir(parents=True, exist_ok=True)

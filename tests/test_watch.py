@@ -36,8 +36,9 @@ from pictures.drawing import encode_jpeg
 from pictures.following import SeenFace
 from pictures.recording import Recording
 from pictures.stills import PictureError, decode_image
-from songs import watch
-from songs.report import Every, Lines, Sight, Terminal, as_json, as_text, without_noise
+from terminal import watch
+from terminal.report import Every, Lines, Sight, Terminal, as_json, as_text
+from terminal.stdio import without_noise
 from tests.conftest import ROOT, FixedDetector, StubRecognizer, grey_frame, row_of
 
 BOX = Box(40, 40, 100, 100)

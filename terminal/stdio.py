@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
+
+# What libraries in C write to the terminal of matters that are in order, or that are said in words elsewhere.
+NOISE = re.compile(
+    rb"INFO: |OpenCV: FFMPEG: tag |libpng |Corrupt JPEG data"
+    rb"|WARNING: All log messages before absl|[IW]\d{4} |E\d{4} .*cuInit"
+)
 
 
 def exit_code(job: Callable[[], None], *failures: type[Exception]) -> int:
@@ -80,3 +89,20 @@ def open_closed_streams() -> None:
 def close_output(stream: TextIO | None = None) -> None:
     """Nobody takes any more: what Python would still say on its way out goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
+
+
+@contextmanager
+def without_noise(noise: re.Pattern[bytes] = NOISE) -> Iterator[None]:
+    """Keep back what is written to stderr meanwhile, then pass on all lines but `noise`. One thread at a time."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            kept.seek(0)
+            with suppress(OSError):  # the terminal has gone
+                os.write(2, b"".join(line for line in kept if not noise.match(line)))

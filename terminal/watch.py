@@ -31,9 +31,9 @@ from pictures.sources import FPS, Showing, SourceError, is_address, is_device, p
 from pictures.stills import PictureError, Still, decode_image, decode_still
 from songs.catalog import Catalog
 from songs.dotenv import DotenvError, own_lists
-from songs.report import Every, Lines, Sight, Terminal, without_noise
-from songs.saving import UsageError, film_for, path_of, photo_for, photos_for
-from songs.streams import close_output, fault_of_file, open_closed_streams, take_any_title
+from terminal.report import Every, Lines, Sight, Terminal
+from terminal.saving import UsageError, film_for, path_of, photo_for, photos_for
+from terminal.stdio import close_output, fault_of_file, open_closed_streams, take_any_title, without_noise
 
 READ_EVERY = 0.1  # seconds between the frames that are read: ten a second follow any expression
 FOLLOWED = 0.2  # seconds: in frames further apart, faces are looked for anew

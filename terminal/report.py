@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -19,11 +16,6 @@ from songs.catalog import Catalog, Track
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-# What libraries in C write to the terminal of matters that are in order, or that are said in words elsewhere.
-NOISE = re.compile(
-    rb"INFO: |OpenCV: FFMPEG: tag |libpng |Corrupt JPEG data"
-    rb"|WARNING: All log messages before absl|[IW]\d{4} |E\d{4} .*cuInit"
-)
 T = TypeVar("T")
 
 
@@ -188,23 +180,6 @@ class Terminal:
         else:
             self._bar.write(line, file=stream)
         stream.flush()
-
-
-@contextmanager
-def without_noise(noise: re.Pattern[bytes] = NOISE) -> Iterator[None]:
-    """Keep back what is written to stderr meanwhile, then pass on all lines but `noise`. One thread at a time."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            kept.seek(0)
-            with suppress(OSError):  # the terminal has gone
-                os.write(2, b"".join(line for line in kept if not noise.match(line)))
 
 
 def _gist(sight: Sight) -> object:
