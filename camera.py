@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 Status = Literal["starting", "live", "idle", "error"]
 LOOK_AGAIN = 10.0  # seconds of the demo before a camera that did not open is tried again
 SHORTEST = 0.8 / FASTEST  # seconds between two pictures that are shown, though a camera sends 120 a second
-GOODBYE = 2.0  # seconds until the stream of who has pressed pause is noticed to have ended
+GOODBYE = 3.0  # seconds until the stream of who has pressed pause is noticed to have ended: the second write fails
 BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each retry of a lost source
 
 
@@ -112,7 +112,10 @@ class Camera:
             return viewer
 
     def release_soon(self) -> None:
-        """Release the device as soon as nobody watches, without the usual wait (somebody pressed pause)."""
+        """Release the device without the usual wait once nobody watches (somebody pressed pause).
+
+        Who watches on for longer than GOODBYE leaves with that wait again.
+        """
         with self._condition:
             self._paused_at = time.monotonic()
             self._condition.notify_all()

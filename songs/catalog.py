@@ -326,7 +326,8 @@ def _names(header: str, delimiter: str) -> list[str]:
     except csv.Error as error:
         raise ValueError(f"its first line is no header: {error}") from None
     if missing := [column for column in COLUMNS if column not in names]:
-        raise ValueError(f"it has no column {', '.join(missing)} (a list is UTF-8, its columns separated by commas)")
+        how = "a list is UTF-8, with commas, semicolons or tabs between its columns"
+        raise ValueError(f"it has no column {', '.join(missing)} ({how})")
     return names
 
 
@@ -376,7 +377,7 @@ def _track(row: Mapping[Any, str]) -> Track:
 
 def _duration(text: str) -> int | None:
     """Milliseconds; a spreadsheet's "218933.0" is a number too."""
-    number = re.fullmatch(r"\s*([0-9]{1,9})([.,]0*)?\s*", text)
+    number = re.fullmatch(r"\s*([0-9]{1,9})([.,]0{0,2})?\s*", text)
     return int(number[1]) if number else None
 
 

@@ -50,14 +50,14 @@ const titled = document.title;
 const list = () => $("songs").querySelector(".list");
 const rows = () => [...list().querySelectorAll("tbody tr")];
 
-export function play(row) {
+export function play(row, back = false) {
   const id = idOf(row);
   if (!ID.test(id)) return;
   const title = titleOf(row);
   const detail = { ids: onFrom(row), title, row };
   if (!isMine("song", detail)) return lend(id);
   begun(detail);
-  if (frame && song !== id) past.push({ id: song, title: $("playing").textContent });
+  if (!back && frame && song !== id && !says(NOT_THIS)) past.push({ id: song, title: $("playing").textContent });
   put(id, title);
 }
 
@@ -75,8 +75,8 @@ function previous() {
   if (!past.length) return;
   const { id, title } = past.pop();
   const row = rowOf(id);
-  if (row) begun({ ids: onFrom(row), row }); // the next is the one after it
-  put(id, title);
+  if (row) play(row, true); // so that the next is the one after it
+  else put(id, title);
 }
 
 /** Whether nobody sees to it elsewhere. */
@@ -235,6 +235,7 @@ function close() {
   clearTimeout(timer);
   frame?.remove();
   frame = song = heard = null;
+  past.length = 0;
   ready = false;
   document.title = titled;
   $("player").hidden = true;
@@ -383,7 +384,6 @@ function onArrow(event) {
 function onSpace(event) {
   if (event.key !== " " || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, summary, button")) return;
-  const afar = $("remote")?.hidden === false; // a device of theirs is chosen
   if (!frame && !afar) return;
   event.preventDefault();
   if (event.repeat) return;

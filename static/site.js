@@ -24,14 +24,14 @@ export async function request(url, { slow = false, ...options } = {}) {
   const response = await fetch(url, { signal: AbortSignal.timeout(slow ? SLOW : TIMEOUT), ...options });
   if (!response.ok) throw new Refusal(response, await sentence(response));
   if (isOf(response, "json")) return response.json();
-  if (isOf(response, "html") && options.headers?.Accept !== "text/html") throw new Error("another site's answer");
-  return response.text();
+  if (options.headers?.Accept === "text/html") return response.text();
+  throw new Error("no answer of this site's"); // or an empty one, which nobody waits for
 }
 
 /** Why the site refuses, in its own words where it has any. */
 export async function sentence(response) {
   const told = isOf(response, "json") ? (await response.json()).error : isOf(response, "plain") ? await response.text() : "";
-  return told.trim() || `The site answers ${response.status}. This page keeps trying.`;
+  return (typeof told === "string" && told.trim()) || `The site answers ${response.status}. This page keeps trying.`;
 }
 
 function isOf(response, kind) {

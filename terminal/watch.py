@@ -276,7 +276,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="a camera (0, /dev/video0), a clip, an http or rtsp address, a photo, a folder of photos, or demo",
     )
-    made.add_argument("more", nargs="*", help=argparse.SUPPRESS)
+    made.add_argument("more", nargs="*", default=[], help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="one JSON object a line")
     made.add_argument("--songs", type=_count, default=0, metavar="N", help="N songs for each new mood")
     made.add_argument("--lists", type=Path, metavar="DIR", help="where the song lists are (default: the site's)")

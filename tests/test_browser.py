@@ -220,12 +220,21 @@ def test_a_page_of_somebody_elses_is_no_song_list(page: Any) -> None:
     assert shows(page, "happy")
 
 
-def test_a_page_of_somebody_elses_is_no_state(page: Any) -> None:
-    """The same in place of what the camera sees: the page says that the site does not answer, and asks on."""
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"content_type": "text/html", "body": "<p>Log in, please</p>"}, "does not answer"),
+        ({"content_type": "text/plain", "body": ""}, "does not answer"),
+        ({"status": 502, "json": {"message": "Bad gateway"}}, "The site answers 502."),
+    ],
+    ids=["a page", "nothing", "a gateway"],
+)
+def test_a_page_of_somebody_elses_is_no_state(page: Any, answer: dict[str, Any], says: str) -> None:
+    """The same in place of what the camera sees: the page says so, and asks on."""
     page.locator("#start").click()
     assert eventually(lambda: mood(page) in set(EMOTIONS), 20)
-    page.route("**/state", lambda route: route.fulfill(content_type="text/html", body="<p>Log in, please</p>"))
-    assert eventually(lambda: "does not answer" in page.locator("#notice").inner_text())
+    page.route("**/state", lambda route: route.fulfill(**answer))
+    assert eventually(lambda: says in page.locator("#notice").inner_text())
     page.unroute("**/state")
     assert eventually(lambda: mood(page) in set(EMOTIONS), 20)
     assert page.locator("#notice").inner_text() == ""

@@ -246,6 +246,7 @@ def test_a_login_that_fails_leaves_the_one_before(ann: Browser, settings: Settin
         (f"http://{HOST}//evil.example/", "/"),
         ("http://evil.example/?emotion=sad", "/"),
         ("nonsense", "/"),
+        ("http://[", "/"),
         ("", "/"),
     ],
 )

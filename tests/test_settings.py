@@ -77,7 +77,7 @@ def test_a_secret_that_is_too_short_is_refused_and_not_repeated(name: str, takes
     assert "xyzzy" not in str(error.value)
 
 
-@pytest.mark.parametrize("host", ["::1", "::", "fe80::1%eth0", "192.168.1.20", "localhost", "annas-mbp.fritz.box"])
+@pytest.mark.parametrize("host", ["::1", "::", "fe80::1%wlp-s0", "192.168.1.20", "localhost", "annas-mbp.fritz.box"])
 def test_hosts_as_they_are_written(host: str) -> None:
     """Addresses of both kinds, and names."""
     assert settings_from({"VISAGE_HOST": host})["HOST"] == host

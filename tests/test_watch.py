@@ -671,7 +671,7 @@ def test_a_place_that_cannot_be_saved_to_is_refused_at_once(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("", "required: SOURCE"),
+        ("", "required: SOURCE\n"),
         ("demo --songs 0", "'0' is not a number of songs: 1 or more"),
         ("demo --songs few", "'few' is not a number of songs"),
         ("demo --every -1", "'-1' is not a number of seconds: 0 or more"),

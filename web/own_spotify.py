@@ -140,7 +140,10 @@ def _listeners() -> Listeners:
 
 def _back() -> str:
     """The page of ours that a login begins on, with its mood and camera."""
-    came = urlsplit(request.referrer or "")
+    try:
+        came = urlsplit(request.referrer or "")
+    except ValueError:  # of no browser
+        return url_for("index")
     ours = came.netloc == request.host and came.path in (url_for("index"), url_for("photo"))
     return f"{came.path}?{came.query}" if ours and came.query else came.path if ours else url_for("index")
 

@@ -75,7 +75,7 @@ SETTINGS = (
         "HOST",
         "127.0.0.1",
         "the address it listens on; at anything but 127.0.0.1 your network can reach it",
-        form=r"[a-z0-9._-]+|(?=.*:.*:)[0-9a-f:.]+(%\w+)?",
+        form=r"[a-z0-9._-]+|(?=.*:.*:)[0-9a-f:.]+(%[\w.-]+)?",
         like="an address or a name, in small letters and without the port, like 127.0.0.1, ::1 or localhost",
     ),
     Setting("PORT", 5000, "the port it listens on", least=1, most=65535),
