@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -211,18 +212,24 @@ def export(
     temperature = fitted_temperature(logits, validation.labels)
     errors = [expected_calibration_error(softmax(logits / t, axis=1), validation.labels) for t in (1, temperature)]
     logger.info("temperature %.3f, calibration error %.4f -> %.4f", temperature, *errors)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
-        folder = Path(beside)
+    with put_in_place(out, FILES) as folder:
         _write_networks(network, temperature, golden_pictures(settings.seed), folder)
         check_golden(folder)
         card = _card(run, settings, temperature, data, _measured(folder, validation))
         card |= {"mean_from": mean_from, "mixed_in": share}
         _check_cost(card)
         (folder / "emotion.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        out.mkdir(exist_ok=True)
-        for file in FILES:
-            os.replace(folder / file, out / file)
     return card
+
+
+@contextmanager
+def put_in_place(out: Path, files: Iterable[str]) -> Iterator[Path]:
+    """A folder to make `files` in; at the end they move to `out`, after an error none does."""
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
+        yield Path(beside)
+        out.mkdir(exist_ok=True)
+        for file in files:
+            os.replace(Path(beside) / file, out / file)
 
 
 def _check_cost(card: dict[str, Any]) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from model.detector import DEEPEST, OUTPUTS, NetworkDetector
 from model.detector_figures import VERSIONS, Judged, figures, finder, in_rooms, judged
 from model.detector_network import build_detector
 from model.detector_set import LabelError, Picture, load
-from model.export import ExportError, check_place, settings_of, to_litert, trained_network
+from model.export import ExportError, check_place, put_in_place, settings_of, to_litert, trained_network
 from model.litert import WEIGHTS, WeightsError
 from model.train import digest
 from model.train_detector import Settings
@@ -78,8 +76,7 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
     check_place(out)
     network, settings = trained_detector(run)
     pictures = load(data, "val")
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as beside:
-        folder = Path(beside)
+    with put_in_place(out, FILES) as folder:
         (folder / "detector.tflite").write_bytes(to_litert(network))
         network.save(folder / "detector.keras", include_optimizer=False)
         card: dict[str, Any] = {
@@ -97,9 +94,6 @@ def export(run: Path, data: Path, out: Path) -> dict[str, Any]:
         card |= _measured(folder, pictures)
         write_card(card, folder)
         NetworkDetector(folder)
-        out.mkdir(exist_ok=True)
-        for file in FILES:
-            os.replace(folder / file, out / file)
     return card
 
 

@@ -354,19 +354,28 @@ def train(
     if len(pixels) < settings.batch:
         raise SystemExit(f"{len(pixels)} training pictures fill no batch of {settings.batch}: choose a smaller --batch")
     batches = Batches(pixels, targets, settings, epoch=start)
+    logger.info("%d pictures", len(pixels))
+    held_back = validation.pixels[..., None].astype(np.float32), np.eye(len(EMOTIONS))[validation.labels]
     network = compiled(settings, len(batches))
+    return fit(network, batches, run, settings, start, held_back, 256 // devices * devices)
+
+
+def fit(
+    network: keras.Model, batches: Any, run: Run, settings: Any, start: int, held_back: Any, batch: int
+) -> keras.Model:
+    """The network, trained from epoch `start` to the end; `held_back` is judged after each, `batch` at a time."""
     if start:
         run.continue_in(network)
     elif settings.start:
         begin_with(network, Path(settings.start))
-    logger.info("%d pictures, %d parameters, %s", len(pixels), network.count_params(), keras.backend.backend())
+    logger.info("%d parameters, %s", network.count_params(), keras.backend.backend())
     network.fit(
         batches,
         epochs=settings.epochs,
         initial_epoch=start,
-        validation_data=(validation.pixels[..., None].astype(np.float32), np.eye(len(EMOTIONS))[validation.labels]),
-        validation_batch_size=256 // devices * devices,
-        shuffle=False,  # Batches shuffles, by its seed; Keras would shuffle by a state that no checkpoint holds
+        validation_data=held_back,
+        validation_batch_size=batch,
+        shuffle=False,  # Batches shuffle, by their seed; Keras would shuffle by a state that no checkpoint holds
         callbacks=[run, Progress(settings.epochs, len(batches), start)],
         verbose=0,
     )

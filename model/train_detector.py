@@ -23,7 +23,7 @@ from model.detector_scenes import TILT, Album, Patch, make_scene
 from model.detector_set import LabelError, load, load_patches
 from model.detector_targets import detector_loss, targets
 from model.fused_norm import fuse_norms
-from model.train import Progress, Run, WarmCosine, add_settings, begin, begin_with, chosen_settings, setting
+from model.train import Run, WarmCosine, add_settings, begin, chosen_settings, fit, setting
 
 logger = logging.getLogger(__name__)
 
@@ -105,25 +105,11 @@ def train(data: Path, out: Path, settings: Settings, resume: bool) -> keras.Mode
     start = begin(run, settings, resume, {"data": data})
     keras.utils.set_random_seed(settings.seed)
     cv2.setNumThreads(1)
-    network, batches = compiled(settings), Batches(album, settings, epoch=start)
-    if start:
-        run.continue_in(network)
-    elif settings.start:
-        begin_with(network, Path(settings.start))
-    logger.info("%d hard places and %d missed faces", len(hard), len(missed))
-    logger.info("%d pictures, %d parameters, %s", len(pictures), network.count_params(), keras.backend.backend())
+    logger.info("%d pictures, %d hard places and %d missed faces", len(pictures), len(hard), len(missed))
     count = min(VALIDATION_SCENES, settings.scenes)
-    network.fit(
-        batches,
-        epochs=settings.epochs,
-        initial_epoch=start,
-        validation_data=scenes(known, count, settings.side, np.random.default_rng(settings.seed)),
-        validation_batch_size=settings.batch,
-        shuffle=False,
-        callbacks=[run, Progress(settings.epochs, len(batches), start)],
-        verbose=0,
-    )
-    return network
+    held_back = scenes(known, count, settings.side, np.random.default_rng(settings.seed))
+    network, batches = compiled(settings), Batches(album, settings, epoch=start)
+    return fit(network, batches, run, settings, start, held_back, settings.batch)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
