@@ -40,10 +40,10 @@ if not _settings["SECRET_KEY"]:
 
 def _meeting_place():
     """A folder for the workers of this master alone; the same one after a reload. Those of killed masters go."""
-    folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) > 60:  # the sockets in it have names of 107 bytes at most
-        folder = "/tmp"  # noqa: S108 - what is made there is this user's alone
-    mine = os.path.join(folder, f"visage-fm-{os.getuid()}-")
+    name = f"visage-fm-{os.getuid()}-"
+    mine = os.path.join(tempfile.gettempdir(), name)
+    if len(os.fsencode(mine)) > 80:  # a socket's name, in there, has 103 bytes at most on macOS, 107 on Linux
+        mine = f"/tmp/{name}"  # noqa: S108 - what is made there is this user's alone
     for left in glob.glob(mine + "*"):
         with suppress(ValueError, OverflowError, PermissionError):  # no number of a process, or another's
             try:
