@@ -286,8 +286,7 @@ def _text_of(path: Path) -> tuple[list[str], list[str], list[str]]:
     lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
     below = next((n for n, line in enumerate(lines, 1) if line.strip("\ufeff \t")), 0)
     header = lines[below - 1].lstrip("\ufeff") if below else ""
-    delimiter = delimiter_of(header)
-    names = _names(header, delimiter)
+    names, delimiter = _names(header)
     if delimiter != ",":
         lines[below - 1] = _line(names)
     rows = []
@@ -305,8 +304,7 @@ def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:
 
     lines = {n: line.rstrip("\n") for n, line in enumerate(io.StringIO(text, newline=None), 1) if line.strip()}
     header = lines.pop(next(iter(lines))) if lines else ""
-    delimiter = delimiter_of(header)
-    names = _names(header, delimiter)
+    names, delimiter = _names(header)
     # pandas does not say which lines it skips, and loses all that follows an unclosed quotation
     # mark. A song takes one line, so each line is checked by itself and brings its number along.
     numbered, faults = [_line(["line", *names])], {}
@@ -319,8 +317,9 @@ def _rows(text: str) -> tuple[dict[int, Mapping[Any, str]], dict[int, str]]:
     return {int(row["line"]): row for row in frame.to_dict("records")}, faults
 
 
-def _names(header: str, delimiter: str) -> list[str]:
-    """The columns of a list. ValueError if one of `COLUMNS` is not among them."""
+def _names(header: str) -> tuple[list[str], str]:
+    """The columns of a list, and what is between them. ValueError if one of `COLUMNS` is not among them."""
+    delimiter = delimiter_of(header)
     try:
         names = next(csv.reader([header], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
@@ -328,7 +327,7 @@ def _names(header: str, delimiter: str) -> list[str]:
     if missing := [column for column in COLUMNS if column not in names]:
         how = "a list is UTF-8, with commas, semicolons or tabs between its columns"
         raise ValueError(f"it has no column {', '.join(missing)} ({how})")
-    return names
+    return names, delimiter
 
 
 def _row(line: str, names: Sequence[str], delimiter: str = ",") -> str:

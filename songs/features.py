@@ -185,10 +185,10 @@ def columns_of(header: Sequence[str]) -> Mapping[str, int]:
     return columns | {name: names.index(name) for name in FEATURES}
 
 
-def song_columns(names: Sequence[str]) -> dict[str, int]:
-    """Where id, title and artist stand, as far as they are among the (lower-case) names of columns."""
-    known = {ours: [names.index(one) for one in called if one in names] for ours, called in SONG_COLUMNS.items()}
-    return {ours: places[0] for ours, places in known.items() if places}
+def song_columns(names: Sequence[str], known: Mapping[str, Sequence[str]] = SONG_COLUMNS) -> dict[str, int]:
+    """Where the columns `known` stand by some names, as far as they are among the (lower-case) `names` of columns."""
+    found = {ours: [names.index(one) for one in called if one in names] for ours, called in known.items()}
+    return {ours: places[0] for ours, places in found.items() if places}
 
 
 def song_in(row: Sequence[str], columns: Mapping[str, int]) -> Song:

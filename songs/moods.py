@@ -22,7 +22,7 @@ from model.song_moods import EMOTIONS_OF, SongMoodsError, load_song_moods
 from model.song_table import FAULTS_SAID, LONGEST_FIELD, TableError, hint, label
 from songs.catalog import Track, append_tracks, id_in, list_of, measure, names_of, not_in, read_tracks, write_tracks
 from songs.dotenv import DotenvError, own_lists
-from songs.features import SONG_COLUMNS, artists_in
+from songs.features import SONG_COLUMNS, artists_in, song_columns
 from songs.synced import PLAYLISTS, forget_fetch, is_refreshed
 from terminal.stdio import complain, exit_code, say, spoken_beside
 
@@ -202,7 +202,7 @@ def listed(path: Path) -> list[Track]:
 def _places(header: list[str]) -> Mapping[str, int]:
     """Where the columns stand, by our name; TableError says which are missing."""
     names = [name.strip().casefold() for name in header]
-    places = {ours: names.index(theirs) for ours, known in NAMES.items() for theirs in known[::-1] if theirs in names}
+    places = song_columns(names, NAMES)
     if missing := [name for name in NEEDED if name not in places]:
         labelled = "emotion and confidence come from .venv/bin/python -m model.song_moods label"
         needed = "a list needs every song's Spotify id and title"

@@ -43,6 +43,7 @@ let from = ""; // the list that those are of
 const places = new Map(); // list -> the song last played from it
 const played = new Set(); // songs that shuffling leaves until all others of their list were played
 const past = []; // what was in the frame before: ids and titles
+let stop = null; // the row that the Tab key stops at
 const titled = document.title;
 
 // -- the list ------------------------------------------------------------------------------------
@@ -173,11 +174,10 @@ function mark() {
 
 /** Of the list one row is a stop of the Tab key, for the arrows go from row to row. */
 function stopAt(row) {
+  if (row === stop) return;
+  stop = row;
   for (const each of rows())
-    for (const control of each.querySelectorAll(".play, a")) {
-      const stop = each === row ? 0 : -1;
-      if (control.tabIndex !== stop) control.tabIndex = stop;
-    }
+    for (const control of each.querySelectorAll(".play, a")) control.tabIndex = each === row ? 0 : -1;
 }
 
 function onFocus({ target }) {

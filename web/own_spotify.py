@@ -145,7 +145,7 @@ def _back() -> str:
     except ValueError:  # of no browser
         return url_for("index")
     ours = came.netloc == request.host and came.path in (url_for("index"), url_for("photo"))
-    return f"{came.path}?{came.query}" if ours and came.query else came.path if ours else url_for("index")
+    return came._replace(scheme="", netloc="").geturl() if ours else url_for("index")
 
 
 def _secret() -> str:

@@ -82,12 +82,13 @@ def split_songs() -> Split:
     if (request.content_length or 0) > MOST_BYTES:
         raise TooMuchError(f"That is too much at once: {MOST_BYTES // 1000} kB at a time, please.")
     asked = request.form.get("list", "")
+    chosen = _named(asked, "list") if asked else None
     text = request.form.get("songs", "")
-    if asked and text.strip():
+    if chosen and text.strip():
         raise SplitError("Songs are pasted and a list is chosen: empty the box, or set the list to none, please.")
-    tracks = current_services().catalog.playlist(_named(asked, "list")).tracks if asked else ()
-    pasted = songs_of(tracks) if asked else read_songs(text, MOST_LINES)
-    return current_services().splitter.split(pasted, look_up="lookup" in request.form)
+    services = current_services()
+    pasted = songs_of(services.catalog.playlist(chosen).tracks) if chosen else read_songs(text, MOST_LINES)
+    return services.splitter.split(pasted, look_up="lookup" in request.form)
 
 
 def _is_old(fetched_at: str | None) -> bool:
